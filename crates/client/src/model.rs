@@ -1,0 +1,280 @@
+//! What the client shows to a user interface: plain values, ready to display, taken from the
+//! vault. Nothing here is a key or a ciphertext.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the connection to the relay stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionState {
+    /// No relay is known yet: the first run, before a server link was entered.
+    Unconfigured,
+    /// Not connected; the next try comes after a pause.
+    Offline,
+    /// A carrier (TCP, TLS) is being opened.
+    Connecting,
+    /// The carrier is open, keys are being agreed on.
+    SettingUp,
+    /// Encrypted, but nobody is logged in.
+    Connected,
+    /// Encrypted and logged in: everything works.
+    Online,
+}
+
+/// The relay this client belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// The server link, `mildam://host:port/#fingerprint`.
+    pub link: String,
+    /// Host and port, for display.
+    pub address: String,
+    /// The fingerprint of the server's key, in base64url.
+    pub fingerprint: String,
+}
+
+/// The account on this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// The account id.
+    pub account: String,
+    /// The nickname, or the id where none was chosen.
+    pub nickname: String,
+    /// Fingerprint of the identity key, in base64url.
+    pub identity: String,
+    /// This device's id, in base64url.
+    pub device: String,
+    /// Whether a session is at hand; without one the history can still be read.
+    pub logged_in: bool,
+    /// The recovery words, as long as the user has not confirmed that they are written down.
+    pub recovery_words: Option<Vec<String>>,
+}
+
+/// Everything a window needs to decide what to show first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientState {
+    /// Where the connection stands.
+    pub connection: ConnectionState,
+    /// The relay, once one is known.
+    pub server: Option<ServerView>,
+    /// The account, once one was made or logged in on this device.
+    pub account: Option<AccountView>,
+}
+
+/// Another person, as this account sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendView {
+    /// Their account id.
+    pub account: String,
+    /// Their nickname, or the id where they chose none.
+    pub nickname: String,
+    /// The 60 digits of the safety number, in 12 groups of five, if their keys are known.
+    pub safety_number: Option<Vec<String>>,
+}
+
+/// A friend request that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendRequestView {
+    /// The other account: who asked, or who was asked.
+    pub account: String,
+    /// Their nickname, or the id.
+    pub nickname: String,
+    /// The words that came with the request; may be empty.
+    pub greeting: String,
+    /// When it was made, in milliseconds since 1970 (UTC).
+    pub requested_at: u64,
+}
+
+/// Friends and the requests in both directions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendsView {
+    /// The friends, by nickname.
+    pub friends: Vec<FriendView>,
+    /// Requests from others, newest first.
+    pub incoming: Vec<FriendRequestView>,
+    /// Requests to others, newest first.
+    pub outgoing: Vec<FriendRequestView>,
+}
+
+/// The kind of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomKindView {
+    /// One to one.
+    Direct,
+    /// Several people.
+    Group,
+}
+
+/// A member of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// The account id.
+    pub account: String,
+    /// The nickname, or the id.
+    pub nickname: String,
+    /// `owner`, `admin` or `member`.
+    pub role: String,
+}
+
+/// One line of the room list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomView {
+    /// The room id, in base64url.
+    pub room: String,
+    /// One to one, or a group.
+    pub kind: RoomKindView,
+    /// The name to show: the friend's nickname, or the group's name.
+    pub name: String,
+    /// The members, the own account included.
+    pub members: Vec<MemberView>,
+    /// The newest message or notice, if there is one.
+    pub last: Option<MessageView>,
+    /// How many messages from others were not read yet.
+    pub unread: u64,
+    /// Whether this account has left, or was removed: the history stays, nothing can be written.
+    pub left: bool,
+    /// Why nothing can be sent at the moment, as an error code, if so (`log_mismatch`, ...).
+    pub blocked: Option<String>,
+}
+
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageState {
+    /// Written here, not yet at the relay.
+    Pending,
+    /// The relay refused it for good; it was not sent.
+    Failed,
+    /// The relay has it.
+    Stored,
+    /// Every other member's device has it.
+    Delivered,
+    /// Every other member has read it.
+    Read,
+    /// It came from somebody else.
+    Received,
+}
+
+/// What stands in a line of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum MessageContent {
+    /// Text that somebody wrote.
+    Text {
+        /// The text, as written.
+        text: String,
+    },
+    /// The room was made.
+    RoomCreated,
+    /// People came in.
+    MembersAdded {
+        /// Their account ids.
+        accounts: Vec<String>,
+    },
+    /// The sender left.
+    MemberLeft,
+    /// Messages are missing before this point: `count` of this sender's never arrived.
+    Missing {
+        /// How many.
+        count: u64,
+    },
+    /// Something came that could not be accepted; `code` says why.
+    Refused {
+        /// The error code.
+        code: String,
+    },
+    /// A message of a kind that this version does not know.
+    NeedsNewerVersion,
+}
+
+/// One line of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageView {
+    /// The room id.
+    pub room: String,
+    /// The place in the room, from 1; none while it waits in the outbox.
+    pub seq: Option<u64>,
+    /// The message id that the sender chose, in base64url; the same before and after sending.
+    pub id: String,
+    /// The sender's account id.
+    pub from: String,
+    /// What it says.
+    pub content: MessageContent,
+    /// When it was written by the sender's clock, in milliseconds since 1970 (UTC).
+    pub sent_at: u64,
+    /// How far it has come.
+    pub state: MessageState,
+}
+
+/// A page of a conversation, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryPage {
+    /// The lines. Those that wait in the outbox come last, and only on the newest page.
+    pub messages: Vec<MessageView>,
+    /// Whether older ones exist.
+    pub more: bool,
+}
+
+/// A message that a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchHit {
+    /// The message.
+    pub message: MessageView,
+    /// The name of its room.
+    pub room_name: String,
+    /// Byte ranges `[start, end)` in the text that matched, for marking.
+    pub ranges: Vec<(u32, u32)>,
+}
+
+/// A step of the key generation at sign-up, shown as it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignUpStep {
+    /// The identity key (RSA-3072).
+    IdentityKey,
+    /// The key that room keys are wrapped to (RSA-3072).
+    WrapKey,
+    /// The key that signs for this device (Ed25519).
+    DeviceKey,
+    /// The post-quantum prekey (X-Wing).
+    PreKey,
+    /// The identity key is sealed under the recovery words.
+    Sealing,
+    /// The relay registers the account.
+    Registering,
+    /// All done.
+    Done,
+}
+
+/// Something changed. Every view can be read anew from the facade; events say which.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Connection, server or account changed.
+    State {
+        /// The new state.
+        state: ClientState,
+    },
+    /// A step of the sign-up begins.
+    SignUp {
+        /// The step.
+        step: SignUpStep,
+    },
+    /// Friends or requests changed.
+    Friends {
+        /// All of them.
+        friends: FriendsView,
+    },
+    /// A room is new or its line in the list changed.
+    Room {
+        /// The room.
+        room: RoomView,
+    },
+    /// A message is new, or its place or state changed (same `room` and `id`).
+    Message {
+        /// The message.
+        message: MessageView,
+    },
+    /// Events were lost because nobody read them: read every view anew.
+    Resync,
+}

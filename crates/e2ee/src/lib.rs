@@ -1,0 +1,1 @@
+//! mildam-e2ee
