@@ -1,1 +1,22 @@
-//! mildam-protocol
+//! The wire between a client and a relay.
+//!
+//! Everything here is sans-I/O: bytes in, bytes out; randomness is passed in, and there is no
+//! clock and no socket. `docs/protocol.md` is the normative text.
+//!
+//! The layers, from the outside in:
+//! 1. [`frame`]: length-prefixed frames, their limit checked before anything is allocated;
+//! 2. [`set_up`]: the RSA/AES set-up, one struct per state on both sides;
+//! 3. [`session`]: the session cipher, which binds every frame to its direction and position;
+//! 4. [`envelope`]: `{command, data}` requests, `{status, data | message}` answers, and pushes;
+//! 5. [`command`] and [`event`]: what can be asked and what is told.
+
+pub mod code;
+pub mod command;
+pub mod event;
+pub mod link;
+
+pub use code::Code;
+pub use command::{Command, Request};
+pub use event::Event;
+pub use link::ServerLink;
+pub use mildam_records as records;

@@ -1,0 +1,504 @@
+//! What a client can ask, and what it gets.
+//!
+//! Times are milliseconds since 1970 (UTC). Texts are UTF-8 and limited as noted, counted in
+//! bytes. Unknown fields in `data` are refused.
+
+use mildam_records::bytes::Bytes;
+use mildam_records::id::{AccountId, DeviceId, Hash, RoomId};
+use mildam_records::keys::Signature;
+use mildam_records::{
+    AccountKeys, DeviceList, EpochAnnouncement, IdentityPublicKey, LogItem, LogPosition, Message,
+    Receipt, RoomChange, RoomKind, SealedProfile, SignedPreKey, Snapshot, Wrap,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A command: its name on the wire and the form of its answer.
+pub trait Command: Serialize + DeserializeOwned + Send + 'static {
+    /// What stands in `command`.
+    const NAME: &'static str;
+    /// Whether the request must carry a session id.
+    const NEEDS_SESSION: bool;
+    /// What stands in the answer's `data`.
+    type Answer: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// Why a request could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No command of this name.
+    #[error("unknown command")]
+    UnknownCommand,
+    /// `data` is not of the command's form. The text names the field, never its value.
+    #[error("malformed data: {0}")]
+    Malformed(String),
+}
+
+macro_rules! commands {
+    ($($(#[$docs:meta])* $variant:ident = $name:literal, $session:literal => $answer:ty;)*) => {
+        $(impl Command for $variant {
+            const NAME: &'static str = $name;
+            const NEEDS_SESSION: bool = $session;
+            type Answer = $answer;
+        })*
+
+        /// Any command, read from a request.
+        #[derive(Clone, Debug)]
+        pub enum Request {
+            $($(#[$docs])* $variant(Box<$variant>),)*
+        }
+
+        impl Request {
+            /// The names of all commands.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// Reads the command `name` with its `data`.
+            ///
+            /// # Errors
+            /// [`RequestError`] for an unknown name or data of another form.
+            pub fn read(name: &str, data: serde_json::Value) -> Result<Self, RequestError> {
+                match name {
+                    $($name => serde_json::from_value(data)
+                        .map(|command| Self::$variant(Box::new(command)))
+                        .map_err(|error| RequestError::Malformed(error.to_string())),)*
+                    _ => Err(RequestError::UnknownCommand),
+                }
+            }
+
+            /// The name of the command.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            /// Whether it needs a session id.
+            #[must_use]
+            pub const fn needs_session(&self) -> bool {
+                match self { $(Self::$variant(_) => $session,)* }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Who is there?
+    ServerInfo = "server_info", false => ServerInfoAnswer;
+    /// A new account.
+    SignUp = "sign_up", false => SessionAnswer;
+    /// A new session for a device of an account.
+    LogIn = "log_in", false => SessionAnswer;
+    /// Binds the connection to the session's device: pushes begin.
+    Attach = "attach", true => AttachAnswer;
+    /// Ends the session.
+    LogOut = "log_out", true => Done;
+    /// Asks somebody to be a friend.
+    FriendRequest = "friend_request", true => FriendRequestAnswer;
+    /// Accepts a request.
+    FriendAccept = "friend_accept", true => Done;
+    /// Declines a request.
+    FriendDecline = "friend_decline", true => Done;
+    /// Friends and waiting requests.
+    FriendList = "friend_list", true => FriendListAnswer;
+    /// Public keys of accounts that the asker may know: itself, friends, members of its rooms.
+    GetAccountKeys = "account_keys", true => AccountKeysAnswer;
+    /// Makes a room.
+    RoomCreate = "room_create", true => RoomCreateAnswer;
+    /// Changes a room.
+    RoomSetChange = "room_change", true => StoredAnswer;
+    /// Announces a new epoch.
+    EpochAnnounce = "epoch_announce", true => StoredAnswer;
+    /// The asker's rooms.
+    RoomList = "room_list", true => RoomListAnswer;
+    /// A page of a room's log.
+    RoomLog = "room_log", true => RoomLogAnswer;
+    /// Stores a message.
+    MessageSend = "message_send", true => StoredAnswer;
+    /// Stores receipts.
+    ReceiptSend = "receipt_send", true => Done;
+}
+
+/// The longest password, in bytes.
+pub const MAX_PASSWORD: usize = 1024;
+/// The shortest password, in characters.
+pub const MIN_PASSWORD: usize = 8;
+/// The longest e-mail address, in bytes.
+pub const MAX_EMAIL: usize = 254;
+/// The longest nickname, in bytes.
+pub const MAX_NICKNAME: usize = 120;
+/// The longest greeting, in bytes.
+pub const MAX_GREETING: usize = 600;
+/// The longest message ciphertext, in bytes.
+pub const MAX_CIPHERTEXT: usize = 96 * 1024;
+/// The longest sealed room profile, in bytes.
+pub const MAX_PROFILE: usize = 96 * 1024;
+/// The longest sealed identity key, in bytes.
+pub const MAX_SEALED_IDENTITY: usize = 8 * 1024;
+/// The most members of a room.
+pub const MAX_MEMBERS: usize = 1000;
+/// The most items of a page of a log. A page also ends when it would exceed a frame.
+pub const MAX_PAGE: u32 = 200;
+/// The most accounts in one [`GetAccountKeys`].
+pub const MAX_KEYS: usize = 100;
+/// The most receipts in one [`ReceiptSend`].
+pub const MAX_RECEIPTS: usize = 200;
+
+/// `data` of an answer that says no more than "done".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
+
+/// `server_info`: no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerInfo {}
+
+/// What a relay says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfoAnswer {
+    /// A name for people.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// The protocol's version.
+    pub protocol: u64,
+    /// The relay's clock.
+    pub time: u64,
+}
+
+/// `sign_up`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignUp {
+    /// The id to take.
+    pub account: AccountId,
+    /// An address of the person's own.
+    pub email: String,
+    /// The password. It travels inside the session cipher; the relay keeps an Argon2id hash.
+    pub password: String,
+    /// What others read; empty for the id.
+    pub nickname: String,
+    /// The identity key.
+    pub identity_key: IdentityPublicKey,
+    /// The identity key's private half, sealed under the recovery words: opaque to the relay.
+    pub sealed_identity: Bytes,
+    /// Generation 1, version 1, with the one device that signs up.
+    pub device_list: DeviceList,
+    /// That device's prekey.
+    pub prekey: SignedPreKey,
+}
+
+/// `log_in`, from a device that stands in the account's list.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogIn {
+    /// The account.
+    pub account: AccountId,
+    /// The password.
+    pub password: String,
+    /// The device.
+    pub device: DeviceId,
+    /// By the device key over `T("mildam/login/v1", account, device, transcript hash of this
+    /// connection's set-up)`.
+    pub proof: Signature,
+}
+
+// Passwords never reach a log, not even by `{:?}`.
+impl std::fmt::Debug for SignUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignUp").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for LogIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogIn").finish_non_exhaustive()
+    }
+}
+
+/// A session's name and proof of authority: 32 random bytes. Whoever has it acts as the device
+/// that it was issued to, so it shows neither in `{:?}` nor in a log.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(Hash);
+
+impl SessionId {
+    /// Takes 32 random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Hash::from_bytes(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionId(..)")
+    }
+}
+
+/// A new session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionAnswer {
+    /// What later requests carry as `session`.
+    pub session: SessionId,
+    /// When it expires.
+    pub expires_at: u64,
+    /// The account's nickname.
+    pub nickname: String,
+}
+
+/// `attach`: no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {}
+
+/// To whom the connection belongs now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachAnswer {
+    /// The account.
+    pub account: AccountId,
+    /// The device.
+    pub device: DeviceId,
+    /// The account's nickname.
+    pub nickname: String,
+    /// When the session expires.
+    pub expires_at: u64,
+}
+
+/// `log_out`: no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogOut {}
+
+/// `friend_request`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FriendRequest {
+    /// Whom.
+    pub account: AccountId,
+    /// A few words to go with it; may be empty.
+    pub greeting: String,
+}
+
+/// What became of a friend request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendRequestAnswer {
+    /// True if the other side had asked already, so that they are friends now.
+    pub friends: bool,
+}
+
+/// `friend_accept`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FriendAccept {
+    /// Whose request.
+    pub account: AccountId,
+}
+
+/// `friend_decline`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FriendDecline {
+    /// Whose request.
+    pub account: AccountId,
+}
+
+/// `friend_list`: no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FriendList {}
+
+/// A friend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Friend {
+    /// The account.
+    pub account: AccountId,
+    /// Its nickname.
+    pub nickname: String,
+    /// Since when.
+    pub since: u64,
+}
+
+/// A friend request that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingFriend {
+    /// The other account.
+    pub account: AccountId,
+    /// Its nickname; empty for requests to others, who have not agreed to show it.
+    pub nickname: String,
+    /// The words that went with it.
+    pub greeting: String,
+    /// When.
+    pub requested_at: u64,
+}
+
+/// Friends and waiting requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendListAnswer {
+    /// Friends.
+    pub friends: Vec<Friend>,
+    /// Requests from others.
+    pub incoming: Vec<PendingFriend>,
+    /// Requests to others.
+    pub outgoing: Vec<PendingFriend>,
+}
+
+/// `account_keys`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetAccountKeys {
+    /// Whose, at most [`MAX_KEYS`].
+    pub accounts: Vec<AccountId>,
+}
+
+/// Public keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountKeysAnswer {
+    /// In the order of the request. Accounts that the asker may not know of are left out.
+    pub accounts: Vec<KnownKeys>,
+}
+
+/// One account's public keys and nickname.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownKeys {
+    /// The nickname.
+    pub nickname: String,
+    /// The keys.
+    pub keys: AccountKeys,
+}
+
+/// An epoch with everything that travels beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewEpoch {
+    /// The announcement.
+    pub announcement: EpochAnnouncement,
+    /// One wrap for every device of every recipient that has a prekey.
+    pub wraps: Vec<Wrap>,
+    /// The sealed room profile, if the announcement names one.
+    pub profile: Option<SealedProfile>,
+}
+
+/// `room_create`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomCreate {
+    /// The `created` change.
+    pub change: RoomChange,
+    /// The first epoch.
+    pub epoch: NewEpoch,
+}
+
+/// The room that was made, or the direct room that the pair already had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomCreateAnswer {
+    /// The room.
+    pub room: RoomId,
+    /// False if the pair already had a direct room: then nothing was stored.
+    pub created: bool,
+}
+
+/// `room_change`. A change that adds or removes members brings the next epoch along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomSetChange {
+    /// The change.
+    pub change: RoomChange,
+    /// With `added`: the room after it.
+    pub snapshot: Option<Snapshot>,
+    /// With `added`, `removed`, `banned` (of a member): the next epoch. Its announcement names
+    /// the version and head that the change makes.
+    pub epoch: Option<NewEpoch>,
+}
+
+/// `epoch_announce`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochAnnounce {
+    /// The epoch.
+    pub epoch: NewEpoch,
+}
+
+/// Where something was stored. A resend of the same gets the same answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAnswer {
+    /// Its place in the log; for an epoch, the place after which it is in force.
+    pub seq: u64,
+    /// When it was stored, by the relay's clock.
+    pub stored_at: u64,
+}
+
+/// `room_list`: no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomList {}
+
+/// A room of the asker's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomSummary {
+    /// The room.
+    pub room: RoomId,
+    /// One to one, or a group.
+    pub kind: RoomKind,
+    /// The position right before the entry by which the asker came in; start of the log for
+    /// those who were there from the beginning.
+    pub start: LogPosition,
+    /// The last entry that the asker may read. For one who has left, the leave itself.
+    pub last_seq: u64,
+    /// The newest epoch that the asker may read.
+    pub last_epoch: u64,
+    /// Whether the asker is still a member.
+    pub member: bool,
+    /// The newest receipts of each member and kind.
+    pub receipts: Vec<Receipt>,
+}
+
+/// The asker's rooms, left ones included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomListAnswer {
+    /// The rooms.
+    pub rooms: Vec<RoomSummary>,
+}
+
+/// `room_log`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomLog {
+    /// The room.
+    pub room: RoomId,
+    /// The last entry that the reader has; 0 for none. Reading begins where the reader came in.
+    pub after_seq: u64,
+    /// The last epoch that the reader has; 0 for none.
+    pub after_epoch: u64,
+    /// At most so many items, 1 to [`MAX_PAGE`].
+    pub limit: u32,
+}
+
+/// A page of a log, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomLogAnswer {
+    /// Entries and epochs, each exactly once, in the order in which they are in force.
+    pub items: Vec<LogItem>,
+    /// Whether more follows.
+    pub more: bool,
+}
+
+/// `message_send`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageSend {
+    /// The sealed message.
+    pub message: Message,
+}
+
+/// `receipt_send`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptSend {
+    /// At most [`MAX_RECEIPTS`].
+    pub receipts: Vec<Receipt>,
+}
