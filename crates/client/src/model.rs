@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Where the connection to the relay stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub enum ConnectionState {
     /// No relay is known yet: the first run, before a server link was entered.
     Unconfigured,
@@ -23,6 +24,7 @@ pub enum ConnectionState {
 
 /// The relay this client belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct ServerView {
     /// The server link, `mildam://host:port/#fingerprint`.
     pub link: String,
@@ -34,6 +36,7 @@ pub struct ServerView {
 
 /// The account on this device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct AccountView {
     /// The account id.
     pub account: String,
@@ -51,6 +54,7 @@ pub struct AccountView {
 
 /// Everything a window needs to decide what to show first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct ClientState {
     /// Where the connection stands.
     pub connection: ConnectionState,
@@ -62,6 +66,7 @@ pub struct ClientState {
 
 /// Another person, as this account sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct FriendView {
     /// Their account id.
     pub account: String,
@@ -73,6 +78,7 @@ pub struct FriendView {
 
 /// A friend request that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct FriendRequestView {
     /// The other account: who asked, or who was asked.
     pub account: String,
@@ -86,6 +92,7 @@ pub struct FriendRequestView {
 
 /// Friends and the requests in both directions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct FriendsView {
     /// The friends, by nickname.
     pub friends: Vec<FriendView>,
@@ -98,6 +105,7 @@ pub struct FriendsView {
 /// The kind of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub enum RoomKindView {
     /// One to one.
     Direct,
@@ -107,6 +115,7 @@ pub enum RoomKindView {
 
 /// A member of a room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct MemberView {
     /// The account id.
     pub account: String,
@@ -118,6 +127,7 @@ pub struct MemberView {
 
 /// One line of the room list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct RoomView {
     /// The room id, in base64url.
     pub room: String,
@@ -140,6 +150,7 @@ pub struct RoomView {
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub enum MessageState {
     /// Written here, not yet at the relay.
     Pending,
@@ -158,6 +169,7 @@ pub enum MessageState {
 /// What stands in a line of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub enum MessageContent {
     /// Text that somebody wrote.
     Text {
@@ -189,6 +201,7 @@ pub enum MessageContent {
 
 /// One line of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct MessageView {
     /// The room id.
     pub room: String,
@@ -208,6 +221,7 @@ pub struct MessageView {
 
 /// A page of a conversation, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct HistoryPage {
     /// The lines. Those that wait in the outbox come last, and only on the newest page.
     pub messages: Vec<MessageView>,
@@ -217,6 +231,7 @@ pub struct HistoryPage {
 
 /// A message that a search found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub struct SearchHit {
     /// The message.
     pub message: MessageView,
@@ -229,6 +244,7 @@ pub struct SearchHit {
 /// A step of the key generation at sign-up, shown as it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub enum SignUpStep {
     /// The identity key (RSA-3072).
     IdentityKey,
@@ -249,6 +265,7 @@ pub enum SignUpStep {
 /// Something changed. Every view can be read anew from the facade; events say which.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
 pub enum Event {
     /// Connection, server or account changed.
     State {
