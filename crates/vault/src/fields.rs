@@ -35,9 +35,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Nothing may be left over.
     pub(crate) fn end(self) -> Option<()> {
-        self.0.is_empty().then_some(())
+        self.is_empty().then_some(())
     }
 }
 

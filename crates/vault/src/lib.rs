@@ -1,10 +1,29 @@
 //! The encrypted store of one device: everything a user interface shows comes from here, so it
 //! works with no network.
+//!
+//! A [`Vault`] is a folder. Its rows lie in sled, each sealed under AES-256-GCM and bound to its
+//! place; the keys lie beside it in one small file, which a passphrase or the system's keyring
+//! opens. [`Changes`] are collected and then committed together, durably. `docs/vault.md` is the
+//! normative description of every byte on disk.
 
+mod cell;
 mod changes;
+mod directory;
+mod draft;
 mod error;
 mod fields;
+mod fold;
+mod folder;
+pub mod hazmat;
+mod head;
+mod key_slot;
+mod keyring;
+mod postings;
 mod row;
+mod rows;
+mod seal;
+mod sealed_rows;
+mod table;
 mod unlock;
 mod vault;
 

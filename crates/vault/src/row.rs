@@ -1,6 +1,6 @@
 //! The rows that the vault keeps, as its callers see them.
 
-use mildam_records::{AccountId, Canonical, ClientMessageId, Hash, ReceiptKind, RoomId};
+use mildam_records::{AccountId, Canonical, ClientMessageId, ReceiptKind, RoomId};
 use zeroize::Zeroizing;
 
 use crate::fields::Fields;
@@ -213,9 +213,4 @@ impl ReceiptRow {
         fields.end()?;
         Some(row)
     }
-}
-
-/// A log hash is stored as its 32 bytes.
-pub(crate) fn decode_hash(bytes: &[u8]) -> Option<Hash> {
-    Hash::from_slice(bytes)
 }

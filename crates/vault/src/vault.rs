@@ -1,92 +1,647 @@
-//! The vault itself.
+//! The vault itself: opening, committing, reading.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use mildam_records::{AccountId, ClientMessageId, Hash, RoomId};
+use mildam_records::{AccountId, Canonical, ClientMessageId, Hash, RoomId};
 
 use crate::changes::Changes;
+use crate::directory::{Bucket, Directory};
+use crate::draft::Draft;
 use crate::error::VaultError;
-use crate::row::{Hit, HistoryRow, OutboxRow, ReceiptRow, RoomRow, Secret, Slot};
+use crate::fields::Fields;
+use crate::fold::{Term, matches};
+use crate::folder::Folder;
+use crate::head::Head;
+use crate::key_slot::{Argon2Cost, KeySlot, VaultKeys};
+use crate::keyring::{OsKeyring, SecretStore};
+use crate::postings::{Entry, Fingerprints};
+use crate::row::{HistoryRow, Hit, OutboxRow, ReceiptRow, RoomRow, Secret, Slot};
+use crate::rows::{Batch, Direction, DiskRows, KeyRange, MemoryRows, Rows};
+use crate::sealed_rows::SealedRows;
+use crate::table::{BucketNumber, RoomNumber, RowKey, Table};
 use crate::unlock::{Unlock, UnlockKind};
 
-/// An opened vault.
-#[derive(Debug)]
-pub struct Vault(());
+/// The format of tables and rows together. A vault with a higher one is refused.
+const FORMAT: u64 = 1;
 
-#[allow(missing_docs, clippy::missing_errors_doc, unused_variables)]
+/// An open vault. It may be shared between threads: reads run side by side and see whole commits
+/// only, commits run one after another.
+///
+/// All methods block, commits for as long as the disk takes to sync. An async caller gives them a
+/// thread.
+pub struct Vault {
+    // Fields are dropped in this order: the store closes before the folder is unlocked.
+    rows: SealedRows,
+    directory: RwLock<Directory>,
+    progress: Mutex<Progress>,
+    _folder: Option<Folder>,
+}
+
+/// How far commits have come.
+struct Progress {
+    commits: u64,
+    halted: bool,
+    head: Option<Head>,
+}
+
 impl Vault {
+    /// Opens the vault in a folder, or makes one if there is none.
+    ///
+    /// # Errors
+    /// [`VaultError::Locked`] if somebody else has it open; [`VaultError::WrongPassphrase`],
+    /// [`VaultError::PassphraseNeeded`], [`VaultError::KeyringNeeded`],
+    /// [`VaultError::KeyringUnavailable`] or [`VaultError::KeyringEntryMissing`] if `unlock` does
+    /// not open it; [`VaultError::Damaged`] and [`VaultError::Newer`] for what is on disk;
+    /// [`VaultError::DiskFull`] and [`VaultError::Io`] for the disk itself.
     pub fn open(dir: &Path, unlock: Unlock) -> Result<Self, VaultError> {
-        Err(VaultError::Halted)
+        Self::open_with(dir, &unlock, Argon2Cost::STRONG, &OsKeyring)
     }
+
+    /// A vault that is never written to disk and ends with this value: for tests of what is built
+    /// on the vault. It differs from an opened one only in where the sealed rows lie.
+    ///
+    /// # Errors
+    /// [`VaultError::NoRandomness`].
     pub fn in_memory() -> Result<Self, VaultError> {
-        Err(VaultError::Halted)
+        let rows = SealedRows::new(Box::new(MemoryRows::default()), VaultKeys::generate()?);
+        Self::begin(&rows)?;
+        Self::load(rows, None, None)
     }
+
+    /// Whether there is a vault in a folder.
+    #[must_use]
     pub fn exists(dir: &Path) -> bool {
-        false
+        Folder::key_slot_in(dir).exists()
     }
+
+    /// What the vault in a folder is opened with; none if there is no vault, or none that can be
+    /// understood ([`Vault::open`] says why).
+    #[must_use]
     pub fn unlock_kind(dir: &Path) -> Option<UnlockKind> {
-        None
+        let bytes = fs::read(Folder::key_slot_in(dir)).ok()?;
+        KeySlot::parse(&bytes).ok().map(|slot| slot.kind())
     }
+
+    /// Makes changes: all of them or none, durable when this returns. Only then may anything that
+    /// follows from them be told to anybody.
+    ///
+    /// # Errors
+    /// [`VaultError::DiskFull`], [`VaultError::Io`], [`VaultError::Damaged`],
+    /// [`VaultError::RowTooLong`]. After any of them it is not known whether the changes will be
+    /// there later, so further commits answer [`VaultError::Halted`]: open the vault again.
     pub fn commit(&self, changes: Changes) -> Result<(), VaultError> {
-        Err(VaultError::Halted)
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.halted {
+            return Err(VaultError::Halted);
+        }
+        // Until it is known to be durable, it has failed; so also if something in between panics.
+        progress.halted = true;
+        let commits = progress.commits.saturating_add(1);
+        {
+            let mut directory = self
+                .directory
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let mut draft = Draft::new(&self.rows, &mut directory);
+            for change in changes.0 {
+                draft.apply(change)?;
+            }
+            self.rows.apply(draft.finish(&head_row(commits))?)?;
+        }
+        self.rows.sync()?;
+        if let Some(head) = &progress.head {
+            head.write(commits)?;
+        }
+        progress.commits = commits;
+        progress.halted = false;
+        Ok(())
     }
+
+    /// What is in a slot.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`] or [`VaultError::Io`], as all reads.
     pub fn get(&self, slot: Slot) -> Result<Option<Secret>, VaultError> {
-        Err(VaultError::Halted)
+        self.rows.get(&RowKey::slot(slot as u8), &self.directory())
     }
+
+    /// What is known of an account.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn account(&self, account: &AccountId) -> Result<Option<Secret>, VaultError> {
-        Err(VaultError::Halted)
+        let key = RowKey::new(Table::Account).with(&self.rows.index.account(account));
+        self.rows
+            .get(&key, &self.directory())?
+            .map(|row| decoded(Table::Account, decode_account(&row)).map(|(_, bytes)| bytes))
+            .transpose()
     }
+
+    /// All known accounts, in no particular order.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn accounts(&self) -> Result<Vec<(AccountId, Secret)>, VaultError> {
-        Err(VaultError::Halted)
+        self.rows
+            .collect(&RowKey::new(Table::Account), &self.directory(), |_, row| {
+                decode_account(row)
+            })
     }
+
+    /// A room.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, VaultError> {
-        Err(VaultError::Halted)
+        let directory = self.directory();
+        match directory.number(room) {
+            Some(number) => self.room_row(number, &directory),
+            None => Ok(None),
+        }
     }
+
+    /// All rooms, in the order in which they came.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn rooms(&self) -> Result<Vec<(RoomId, RoomRow)>, VaultError> {
-        Err(VaultError::Halted)
+        let directory = self.directory();
+        let mut rooms = Vec::new();
+        for (room, meta) in self.metas(&directory)? {
+            let state = match directory.number(&room) {
+                Some(number) => self
+                    .rows
+                    .get(&RowKey::numbered(Table::RoomState, number), &directory)?,
+                None => None,
+            };
+            rooms.push((
+                room,
+                RoomRow {
+                    state: decoded(Table::RoomState, state)?,
+                    meta,
+                },
+            ));
+        }
+        Ok(rooms)
     }
+
+    /// The clients' bytes of all rooms, without touching the states.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn room_metas(&self) -> Result<Vec<(RoomId, Vec<u8>)>, VaultError> {
-        Err(VaultError::Halted)
+        self.metas(&self.directory())
     }
+
+    /// The log hash at a place of a room's log.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn log_hash(&self, room: &RoomId, seq: u64) -> Result<Option<Hash>, VaultError> {
-        Err(VaultError::Halted)
+        let directory = self.directory();
+        let Some(number) = directory.number(room) else {
+            return Ok(None);
+        };
+        self.rows
+            .get(&RowKey::placed(Table::LogHash, number, seq), &directory)?
+            .map(|row| decoded(Table::LogHash, Hash::from_slice(&row)))
+            .transpose()
     }
+
+    /// The newest `limit` lines of a conversation before a place (or of all), oldest first.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn history(
         &self,
         room: &RoomId,
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<HistoryRow>, VaultError> {
-        Err(VaultError::Halted)
+        let directory = self.directory();
+        let Some(number) = directory.number(room) else {
+            return Ok(Vec::new());
+        };
+        let mut range = history_range(number);
+        if let Some(before) = before {
+            range.to = placed(number, before);
+        }
+        let mut lines = Vec::new();
+        if limit > 0 {
+            self.lines(&range, Direction::Down, &directory, &mut |line| {
+                lines.push(line);
+                if lines.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+        }
+        lines.reverse();
+        Ok(lines)
     }
+
+    /// A line of a conversation by what its sender called it.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn message_by_id(
         &self,
         room: &RoomId,
         id: &ClientMessageId,
     ) -> Result<Option<HistoryRow>, VaultError> {
-        Err(VaultError::Halted)
+        let directory = self.directory();
+        let Some(number) = directory.number(room) else {
+            return Ok(None);
+        };
+        let key = RowKey::numbered(Table::MessageId, number).with(&self.rows.index.message(id));
+        let Some(place) = self.rows.get(&key, &directory)? else {
+            return Ok(None);
+        };
+        let seq = decoded(Table::MessageId, place.as_slice().try_into().ok())?;
+        let line = self.line(number, u64::from_be_bytes(seq), &directory)?;
+        // The line may have been replaced by another.
+        Ok(line.filter(|line| line.id == *id))
     }
+
+    /// The newest line of a conversation.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn last_message(&self, room: &RoomId) -> Result<Option<HistoryRow>, VaultError> {
-        Err(VaultError::Halted)
+        Ok(self.history(room, None, 1)?.pop())
     }
+
+    /// How many lines after a place are not the own account's.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn unread(
         &self,
         room: &RoomId,
         after_seq: u64,
         own: &AccountId,
     ) -> Result<u64, VaultError> {
-        Err(VaultError::Halted)
+        let directory = self.directory();
+        let (Some(number), Some(first)) = (directory.number(room), after_seq.checked_add(1)) else {
+            return Ok(0);
+        };
+        let mut range = history_range(number);
+        range.from = placed(number, first);
+        let mut count = 0;
+        self.lines(&range, Direction::Up, &directory, &mut |line| {
+            count += u64::from(line.from != *own);
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
     }
+
+    /// What waits to be sent, in order.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn outbox(&self) -> Result<Vec<OutboxRow>, VaultError> {
-        Err(VaultError::Halted)
+        self.rows
+            .collect(&RowKey::new(Table::Outbox), &self.directory(), |_, row| {
+                OutboxRow::decode(row)
+            })
     }
+
+    /// What waits to be sent to a room, in order.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn outbox_of(&self, room: &RoomId) -> Result<Vec<OutboxRow>, VaultError> {
-        Err(VaultError::Halted)
+        let mut rows = self.outbox()?;
+        rows.retain(|row| row.room == *room);
+        Ok(rows)
     }
+
+    /// How far the members of a room have come, in no particular order.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn receipts(&self, room: &RoomId) -> Result<Vec<ReceiptRow>, VaultError> {
-        Err(VaultError::Halted)
+        let directory = self.directory();
+        match directory.number(room) {
+            Some(number) => self.rows.collect(
+                &RowKey::numbered(Table::Receipt, number),
+                &directory,
+                |_, row| ReceiptRow::decode(row),
+            ),
+            None => Ok(Vec::new()),
+        }
     }
+
+    /// Searches all conversations, newest first by the time they were sent.
+    ///
+    /// A query is cut at spaces and punctuation into terms, all of which must be in a text. Hangul,
+    /// Hanja, Kana and symbols are found anywhere, other words from their beginning; case, width
+    /// and composition do not matter.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
     pub fn search(&self, query: &str, limit: usize) -> Result<Vec<Hit>, VaultError> {
-        Err(VaultError::Halted)
+        let terms = Term::all_of(query);
+        let mut hits = Vec::new();
+        if terms.is_empty() {
+            return Ok(hits);
+        }
+        let wanted = Fingerprints::of_terms(&terms);
+        let directory = self.directory();
+        for buckets in directory.buckets_by_period().into_values().rev() {
+            for candidate in self.candidates(&buckets, &wanted, &directory)? {
+                if hits.len() >= limit {
+                    return Ok(hits);
+                }
+                let Some(row) = self.line(candidate.number, candidate.seq, &directory)? else {
+                    continue;
+                };
+                // A line that was replaced has an entry of its own for what it is now.
+                if row.sent_at != candidate.sent_at {
+                    continue;
+                }
+                let ranges = row.text.as_deref().and_then(|text| matches(text, &terms));
+                if let (Some(ranges), Some(room)) = (ranges, directory.room(candidate.number)) {
+                    hits.push(Hit {
+                        room: *room,
+                        row,
+                        ranges,
+                    });
+                }
+            }
+        }
+        Ok(hits)
     }
+
+    pub(crate) fn open_with(
+        dir: &Path,
+        unlock: &Unlock,
+        cost: Argon2Cost,
+        keyring: &dyn SecretStore,
+    ) -> Result<Self, VaultError> {
+        let folder = Folder::lock(dir)?;
+        let rows = match fs::read(folder.key_slot()) {
+            Ok(bytes) => {
+                let keys = KeySlot::parse(&bytes)?.open(unlock, keyring)?;
+                SealedRows::new(Box::new(DiskRows::open(&folder.store())?), keys)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Self::create(&folder, unlock, cost, keyring)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let head = Head::open(&folder.head())?;
+        Self::load(rows, Some(head), Some(folder))
+    }
+
+    /// Makes a new vault. The key slot takes its place last: until then there is no vault, and
+    /// what an interrupted creation left behind is thrown away by the next.
+    fn create(
+        folder: &Folder,
+        unlock: &Unlock,
+        cost: Argon2Cost,
+        keyring: &dyn SecretStore,
+    ) -> Result<SealedRows, VaultError> {
+        let slot = folder.key_slot();
+        if folder.store().exists() && !Folder::beside(&slot).exists() {
+            // Rows, but no keys and no creation under way: somebody lost the slot and may yet
+            // find it again.
+            return Err(VaultError::Damaged { what: "key slot" });
+        }
+        let keys = VaultKeys::generate()?;
+        folder.write_beside(&slot, &KeySlot::seal(&keys, unlock, cost, keyring)?)?;
+        for leftover in [
+            fs::remove_dir_all(folder.store()),
+            fs::remove_file(folder.head()),
+        ] {
+            match leftover {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let store: Box<dyn Rows> = Box::new(DiskRows::open(&folder.store())?);
+        let rows = SealedRows::new(store, keys);
+        Self::begin(&rows)?;
+        folder.put_in_place(&slot)?;
+        Ok(rows)
+    }
+
+    /// Writes the one row that every vault has.
+    fn begin(rows: &SealedRows) -> Result<(), VaultError> {
+        let mut batch = Batch::new();
+        rows.put(
+            &mut batch,
+            &RowKey::new(Table::Head),
+            0,
+            &Directory::default(),
+            &head_row(0),
+        )?;
+        rows.apply(batch)?;
+        rows.sync()
+    }
+
+    fn load(
+        rows: SealedRows,
+        head: Option<Head>,
+        folder: Option<Folder>,
+    ) -> Result<Self, VaultError> {
+        let mut directory = Directory::default();
+        let commits = match rows.get(&RowKey::new(Table::Head), &directory)? {
+            Some(row) => read_head_row(&row)?,
+            None => return Err(VaultError::Damaged { what: "store" }),
+        };
+        let promised = match &head {
+            Some(head) => head.read()?,
+            None => None,
+        };
+        if promised.is_some_and(|promised| promised > commits) {
+            return Err(VaultError::Damaged {
+                what: "store: its last changes are missing",
+            });
+        }
+        let names = rows.collect(&RowKey::new(Table::RoomName), &directory, |key, row| {
+            Some((RowKey::last_number(key)?, RoomId::from_slice(row)?))
+        })?;
+        let buckets = rows.collect(&RowKey::new(Table::Bucket), &directory, |key, row| {
+            Some((RowKey::last_number(key)?, Bucket::decode(row)?))
+        })?;
+        let outbox = rows.collect(&RowKey::new(Table::Outbox), &directory, |_, row| {
+            OutboxRow::decode(row)
+        })?;
+        for (number, room) in names {
+            directory.add_room(number, room);
+        }
+        for (number, bucket) in buckets {
+            directory.add_bucket(number, bucket);
+        }
+        for row in outbox {
+            directory.add_order(row.room, row.id, row.order);
+        }
+        Ok(Self {
+            rows,
+            directory: RwLock::new(directory),
+            progress: Mutex::new(Progress {
+                commits,
+                halted: false,
+                head,
+            }),
+            _folder: folder,
+        })
+    }
+
+    fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn metas(&self, directory: &Directory) -> Result<Vec<(RoomId, Vec<u8>)>, VaultError> {
+        self.rows
+            .collect(&RowKey::new(Table::RoomMeta), directory, |key, meta| {
+                let room = directory.room(RowKey::last_number(key)?)?;
+                Some((*room, meta.to_vec()))
+            })
+    }
+
+    fn room_row(
+        &self,
+        number: RoomNumber,
+        directory: &Directory,
+    ) -> Result<Option<RoomRow>, VaultError> {
+        let meta = self
+            .rows
+            .get(&RowKey::numbered(Table::RoomMeta, number), directory)?;
+        let state = self
+            .rows
+            .get(&RowKey::numbered(Table::RoomState, number), directory)?;
+        Ok(meta.zip(state).map(|(meta, state)| RoomRow {
+            state,
+            meta: meta.to_vec(),
+        }))
+    }
+
+    fn line(
+        &self,
+        number: RoomNumber,
+        seq: u64,
+        directory: &Directory,
+    ) -> Result<Option<HistoryRow>, VaultError> {
+        self.rows
+            .get(&RowKey::placed(Table::History, number, seq), directory)?
+            .map(|row| decoded(Table::History, HistoryRow::decode(&row)))
+            .transpose()
+    }
+
+    fn lines(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        directory: &Directory,
+        visit: &mut dyn FnMut(HistoryRow) -> ControlFlow<()>,
+    ) -> Result<(), VaultError> {
+        self.rows.scan(
+            Table::History,
+            range,
+            direction,
+            directory,
+            &mut |_, row| decoded(Table::History, HistoryRow::decode(&row)).map(&mut *visit),
+        )
+    }
+
+    /// The messages of some buckets that may hold what is wanted, newest first.
+    fn candidates(
+        &self,
+        buckets: &[BucketNumber],
+        wanted: &Fingerprints,
+        directory: &Directory,
+    ) -> Result<Vec<Candidate>, VaultError> {
+        let mut found = Vec::new();
+        for bucket in buckets {
+            let Some(number) = directory.bucket(*bucket).map(|bucket| bucket.room) else {
+                continue;
+            };
+            self.rows.scan(
+                Table::Postings,
+                &KeyRange::prefix(RowKey::numbered(Table::Postings, *bucket).as_bytes()),
+                Direction::Up,
+                directory,
+                &mut |_, block| {
+                    let entries = decoded(Table::Postings, Entry::all_of(&block))?;
+                    found.extend(entries.iter().filter(|entry| entry.may_hold(wanted)).map(
+                        |entry| Candidate {
+                            sent_at: entry.sent_at,
+                            seq: entry.seq,
+                            number,
+                        },
+                    ));
+                    Ok(ControlFlow::Continue(()))
+                },
+            )?;
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.dedup();
+        Ok(found)
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").finish_non_exhaustive()
+    }
+}
+
+/// A message that may match; ordered by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    sent_at: u64,
+    seq: u64,
+    number: RoomNumber,
+}
+
+fn placed(number: RoomNumber, seq: u64) -> Vec<u8> {
+    RowKey::placed(Table::History, number, seq)
+        .as_bytes()
+        .to_vec()
+}
+
+fn history_range(number: RoomNumber) -> KeyRange {
+    KeyRange::prefix(RowKey::numbered(Table::History, number).as_bytes())
+}
+
+fn decode_account(row: &[u8]) -> Option<(AccountId, Secret)> {
+    let mut fields = Fields::new(row);
+    let account = fields.text()?.parse().ok()?;
+    let bytes = Secret::new(fields.bytes()?.to_vec());
+    fields.end()?;
+    Some((account, bytes))
+}
+
+fn decoded<T>(table: Table, value: Option<T>) -> Result<T, VaultError> {
+    value.ok_or(VaultError::Damaged { what: table.name() })
+}
+
+/// `field(format) || field(number of commits)`.
+fn head_row(commits: u64) -> Vec<u8> {
+    Canonical::element()
+        .integer(FORMAT)
+        .integer(commits)
+        .into_bytes()
+}
+
+/// A newer format may say more than the number, so the format is looked at first.
+fn read_head_row(row: &[u8]) -> Result<u64, VaultError> {
+    let mut fields = Fields::new(row);
+    let format = decoded(Table::Head, fields.integer())?;
+    if format > FORMAT {
+        return Err(VaultError::Newer { found: format });
+    }
+    decoded(Table::Head, fields.integer())
 }

@@ -1,0 +1,78 @@
+//! How many commits there were, told outside the store.
+//!
+//! A log-structured store that finds its last bytes unreadable goes back to an earlier end, and
+//! nothing inside it can tell. So the number of commits stands in the store, and, after each
+//! commit is durable, also here. The file is not synced: after a killed process it is exact, after
+//! a power cut it may be too low, which only makes the check weaker. It is never too high, so a
+//! store that has fewer commits than this has lost something.
+//!
+//! ```text
+//! u64 big-endian number of commits || first 8 bytes of SHA-256(T("mildam/vault-head/v1", number))
+//! ```
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use mildam_records::Canonical;
+
+use crate::error::VaultError;
+use crate::folder::private_file;
+
+pub(crate) struct Head(File);
+
+impl Head {
+    pub(crate) fn open(path: &Path) -> Result<Self, VaultError> {
+        Ok(Self(
+            private_file().create(true).truncate(false).open(path)?,
+        ))
+    }
+
+    /// The number of commits; none if the file is new or torn, when it says nothing.
+    pub(crate) fn read(&self) -> Result<Option<u64>, VaultError> {
+        let mut bytes = Vec::new();
+        let mut file = &self.0;
+        file.seek(SeekFrom::Start(0))?;
+        file.take(17).read_to_end(&mut bytes)?;
+        Ok(bytes
+            .first_chunk::<8>()
+            .map(|number| u64::from_be_bytes(*number))
+            .filter(|commits| bytes == encode(*commits)))
+    }
+
+    pub(crate) fn write(&self, commits: u64) -> Result<(), VaultError> {
+        let mut file = &self.0;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&encode(commits))?;
+        Ok(())
+    }
+}
+
+fn encode(commits: u64) -> Vec<u8> {
+    let check = Canonical::new("mildam/vault-head/v1")
+        .integer(commits)
+        .hash();
+    let mut bytes = commits.to_be_bytes().to_vec();
+    bytes.extend(check.as_bytes().iter().take(8));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_head_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head.mildam");
+        let head = Head::open(&path).unwrap();
+        assert_eq!(head.read().unwrap(), None);
+        head.write(7).unwrap();
+        head.write(8).unwrap();
+        assert_eq!(Head::open(&path).unwrap().read().unwrap(), Some(8));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[7] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(Head::open(&path).unwrap().read().unwrap(), None);
+    }
+}

@@ -1,0 +1,308 @@
+//! The key slot: the one small file that holds the keys of everything else.
+//!
+//! It stands outside sled, because sled's log keeps what was overwritten: here the old keys are
+//! gone when the file is replaced.
+//!
+//! ```text
+//! offset length
+//!      0      8  "MILDAMKS"
+//!      8      2  format, 1
+//!     10      1  1 = passphrase, 2 = keyring
+//!     11     16  vault id, random; names the keyring entry
+//!     27      4  Argon2id memory, KiB       \
+//!     31      4  Argon2id passes             | 0 for a keyring
+//!     35      4  Argon2id lanes              |
+//!     39     16  Argon2id salt              /
+//!     55     12  nonce, random
+//!     67    120  AES-256-GCM(slot key, nonce, plain, AAD = T("mildam/vault-slot/v1", bytes 0..67))
+//!    187     32  SHA-256 of bytes 0..187
+//!
+//! plain    = state key generation (8) || vault key (32) || state key (32) || index key (32)
+//! slot key = Argon2id(NFC(passphrase), salt), or the 32 bytes in the keyring
+//! ```
+//!
+//! Integers are big-endian. The checksum tells damage from a wrong passphrase; it protects from
+//! accidents, the tag from people.
+
+use aes_gcm::aead::{Aead, Payload};
+use aes_gcm::{Aes256Gcm, KeyInit};
+use argon2::{Algorithm, Argon2, Params, Version};
+use mildam_records::Canonical;
+use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use crate::error::VaultError;
+use crate::keyring::SecretStore;
+use crate::seal::{KEY_LENGTH, NONCE_LENGTH, random, random_key};
+use crate::unlock::{Unlock, UnlockKind};
+
+const MAGIC: &[u8; 8] = b"MILDAMKS";
+const FORMAT: u16 = 1;
+const HEADER_LENGTH: usize = 67;
+const SEALED_LENGTH: usize = 8 + 3 * KEY_LENGTH + 16;
+const LENGTH: usize = HEADER_LENGTH + SEALED_LENGTH + 32;
+
+const DAMAGED: VaultError = VaultError::Damaged { what: "key slot" };
+
+/// What Argon2id costs. The header carries it, so it can be raised later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Argon2Cost {
+    /// Memory in KiB, 8 to 1,048,576 and at least 8 for each lane.
+    pub memory_kib: u32,
+    /// Passes over the memory, 1 to 16.
+    pub passes: u32,
+    /// Lanes, 1 to 4.
+    pub lanes: u32,
+}
+
+impl Argon2Cost {
+    /// 64 MiB, 3 passes, 1 lane: a good part of a second on a small laptop.
+    pub const STRONG: Self = Self {
+        memory_kib: 64 * 1024,
+        passes: 3,
+        lanes: 1,
+    };
+
+    /// Within bounds: a file must not be able to ask for all memory, or for a day.
+    fn params(self) -> Option<Params> {
+        let bounded = (8..=1024 * 1024).contains(&self.memory_kib)
+            && (1..=16).contains(&self.passes)
+            && (1..=4).contains(&self.lanes);
+        if !bounded {
+            return None;
+        }
+        Params::new(self.memory_kib, self.passes, self.lanes, Some(KEY_LENGTH)).ok()
+    }
+}
+
+/// The keys of a vault.
+pub(crate) struct VaultKeys {
+    /// Grows with each new state key; from 1.
+    pub(crate) state_generation: u64,
+    /// Seals rows that hold nothing that must be erasable.
+    pub(crate) vault: Zeroizing<[u8; KEY_LENGTH]>,
+    /// Seals secrets, and the bucket keys.
+    pub(crate) state: Zeroizing<[u8; KEY_LENGTH]>,
+    /// Makes row keys of names.
+    pub(crate) index: Zeroizing<[u8; KEY_LENGTH]>,
+}
+
+impl VaultKeys {
+    /// New random keys, of the first generation.
+    pub(crate) fn generate() -> Result<Self, VaultError> {
+        Ok(Self {
+            state_generation: 1,
+            vault: random_key()?,
+            state: random_key()?,
+            index: random_key()?,
+        })
+    }
+
+    fn to_plain(&self) -> Zeroizing<Vec<u8>> {
+        let mut plain = Zeroizing::new(Vec::with_capacity(8 + 3 * KEY_LENGTH));
+        plain.extend_from_slice(&self.state_generation.to_be_bytes());
+        for key in [&self.vault, &self.state, &self.index] {
+            plain.extend_from_slice(&**key);
+        }
+        plain
+    }
+
+    fn from_plain(plain: &[u8]) -> Option<Self> {
+        let mut rest = Reader(plain);
+        Some(Self {
+            state_generation: u64::from_be_bytes(rest.take()?),
+            vault: Zeroizing::new(rest.take()?),
+            state: Zeroizing::new(rest.take()?),
+            index: Zeroizing::new(rest.take()?),
+        })
+    }
+}
+
+impl std::fmt::Debug for VaultKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VaultKeys(generation {})", self.state_generation)
+    }
+}
+
+/// A key slot as it stands in its file.
+pub(crate) struct KeySlot {
+    kind: UnlockKind,
+    vault_id: [u8; 16],
+    cost: Argon2Cost,
+    salt: [u8; 16],
+    nonce: [u8; NONCE_LENGTH],
+    header: [u8; HEADER_LENGTH],
+    sealed: [u8; SEALED_LENGTH],
+}
+
+impl KeySlot {
+    /// Reads a slot without opening it.
+    ///
+    /// # Errors
+    /// [`VaultError::Newer`] or [`VaultError::Damaged`].
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, VaultError> {
+        let mut rest = Reader(bytes);
+        if rest.take::<8>().as_ref() != Some(MAGIC) {
+            return Err(DAMAGED);
+        }
+        let format = u16::from_be_bytes(rest.take().ok_or(DAMAGED)?);
+        if format > FORMAT {
+            return Err(VaultError::Newer {
+                found: u64::from(format),
+            });
+        }
+        if format != FORMAT || bytes.len() != LENGTH {
+            return Err(DAMAGED);
+        }
+        let (covered, checksum) = bytes.split_last_chunk::<32>().ok_or(DAMAGED)?;
+        if Sha256::digest(covered).as_slice() != checksum {
+            return Err(DAMAGED);
+        }
+        Self::fields(bytes, rest).ok_or(DAMAGED)
+    }
+
+    fn fields(bytes: &[u8], mut rest: Reader<'_>) -> Option<Self> {
+        let kind = match rest.take::<1>()? {
+            [1] => UnlockKind::Passphrase,
+            [2] => UnlockKind::Keyring,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            vault_id: rest.take()?,
+            cost: Argon2Cost {
+                memory_kib: u32::from_be_bytes(rest.take()?),
+                passes: u32::from_be_bytes(rest.take()?),
+                lanes: u32::from_be_bytes(rest.take()?),
+            },
+            salt: rest.take()?,
+            nonce: rest.take()?,
+            header: *bytes.first_chunk()?,
+            sealed: rest.take()?,
+        })
+    }
+
+    /// What opens it.
+    pub(crate) const fn kind(&self) -> UnlockKind {
+        self.kind
+    }
+
+    /// Opens the slot.
+    ///
+    /// # Errors
+    /// [`VaultError::WrongPassphrase`], one of the keyring's, or [`VaultError::Damaged`].
+    pub(crate) fn open(
+        &self,
+        unlock: &Unlock,
+        keyring: &dyn SecretStore,
+    ) -> Result<VaultKeys, VaultError> {
+        let (key, refused) = match (unlock, self.kind) {
+            (Unlock::Passphrase(passphrase), UnlockKind::Passphrase) => (
+                stretch(passphrase, &self.salt, self.cost)?,
+                VaultError::WrongPassphrase,
+            ),
+            // A key from the keyring that does not fit was not mistyped.
+            (Unlock::Keyring, UnlockKind::Keyring) => (keyring.get(&self.vault_id)?, DAMAGED),
+            (Unlock::Passphrase(_), UnlockKind::Keyring) => return Err(VaultError::KeyringNeeded),
+            (Unlock::Keyring, UnlockKind::Passphrase) => return Err(VaultError::PassphraseNeeded),
+        };
+        let plain = Aes256Gcm::new((&*key).into())
+            .decrypt(
+                &self.nonce.into(),
+                Payload {
+                    msg: &self.sealed,
+                    aad: &aad(&self.header),
+                },
+            )
+            .map(Zeroizing::new)
+            .map_err(|_| refused)?;
+        VaultKeys::from_plain(&plain).ok_or(DAMAGED)
+    }
+
+    /// The file for a new vault: chooses its id, salt and nonce, and, for a keyring, puts a new
+    /// random key there.
+    ///
+    /// # Errors
+    /// [`VaultError::KeyringUnavailable`] or [`VaultError::NoRandomness`].
+    pub(crate) fn seal(
+        keys: &VaultKeys,
+        unlock: &Unlock,
+        cost: Argon2Cost,
+        keyring: &dyn SecretStore,
+    ) -> Result<Vec<u8>, VaultError> {
+        let vault_id = random::<16>()?;
+        let (code, cost, salt, key) = match unlock {
+            Unlock::Passphrase(passphrase) => {
+                let salt = random::<16>()?;
+                (1, cost, salt, stretch(passphrase, &salt, cost)?)
+            }
+            Unlock::Keyring => {
+                let key = random_key()?;
+                keyring.set(&vault_id, &key)?;
+                let none = Argon2Cost {
+                    memory_kib: 0,
+                    passes: 0,
+                    lanes: 0,
+                };
+                (2, none, [0; 16], key)
+            }
+        };
+        let nonce = random::<NONCE_LENGTH>()?;
+        let mut bytes = Vec::with_capacity(LENGTH);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_be_bytes());
+        bytes.push(code);
+        bytes.extend_from_slice(&vault_id);
+        for cost in [cost.memory_kib, cost.passes, cost.lanes] {
+            bytes.extend_from_slice(&cost.to_be_bytes());
+        }
+        bytes.extend_from_slice(&salt);
+        bytes.extend_from_slice(&nonce);
+        let sealed = Aes256Gcm::new((&*key).into())
+            .encrypt(
+                &nonce.into(),
+                Payload {
+                    msg: &keys.to_plain(),
+                    aad: &aad(&bytes),
+                },
+            )
+            .map_err(|_| DAMAGED)?;
+        bytes.extend_from_slice(&sealed);
+        let checksum = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&checksum);
+        Ok(bytes)
+    }
+}
+
+fn aad(header: &[u8]) -> Vec<u8> {
+    Canonical::new("mildam/vault-slot/v1")
+        .bytes(header)
+        .into_bytes()
+}
+
+fn stretch(
+    passphrase: &str,
+    salt: &[u8; 16],
+    cost: Argon2Cost,
+) -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError> {
+    let params = cost.params().ok_or(DAMAGED)?;
+    let mut typed = Zeroizing::new(String::with_capacity(4 * passphrase.len()));
+    typed.extend(passphrase.nfc());
+    let mut key = Zeroizing::new([0; KEY_LENGTH]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(typed.as_bytes(), salt, &mut *key)
+        .map_err(|_| DAMAGED)?;
+    Ok(key)
+}
+
+/// Takes arrays off the front of a byte string.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+}

@@ -1,0 +1,180 @@
+//! Rows in sled 0.34, lived with as its weaknesses ask for.
+//!
+//! * **One tree.** A table is one byte in front of the key, so that one commit is one
+//!   [`sled::Batch`], which sled recovers as a whole or not at all.
+//! * **Durable means fsync.** sled's `flush` writes its buffers and, on Linux, mostly asks for
+//!   `sync_file_range`, which does not flush the drive's cache nor the file's length. So `sync`
+//!   calls `flush` and then `sync_all` on sled's one data file, through a handle of its own: fsync
+//!   is about the file, not about the handle.
+//! * **No blobs.** Pages over 128 KiB go to files that sled never syncs. A leaf holds up to 17
+//!   rows; the vault cuts values into pieces of 4 KiB, so no page gets there.
+//! * **No background thread.** With nothing to flush on its own, sled's flusher would only wake
+//!   the processor; and a panic of that thread over a damaged page would hang the closing. sled
+//!   also cleans segments as it writes.
+//! * **Panics are caught.** sled asserts where it should report. On a damaged file that must lead
+//!   to an error that a person can be told, so every call goes through [`guarded`].
+//! * **Lost ends are noticed.** sled cuts its log at the first bytes that do not add up, without a
+//!   word. [`Head`](crate::head::Head) tells.
+
+use std::fs::{File, OpenOptions};
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::{Batch, Direction, KeyRange, Rows, Visit};
+use crate::error::VaultError;
+use crate::folder::sync_folder;
+
+/// sled's cache, in bytes; its own default is 1 GiB.
+const CACHE_CAPACITY: u64 = 64 * 1024 * 1024;
+
+/// How long to wait for sled's worker threads of a vault that this process has just closed: they
+/// may hold the lock on the data file for a moment longer. Other processes are kept out by the
+/// vault's own lock, which is taken before.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+const DAMAGED: VaultError = VaultError::Damaged { what: "store" };
+
+pub(crate) struct DiskRows {
+    /// `None` only while it is dropped.
+    db: Option<sled::Db>,
+    /// sled's data file, opened once more to sync it.
+    data: File,
+}
+
+impl DiskRows {
+    /// Opens the store in `folder`, or makes it.
+    pub(crate) fn open(folder: &Path) -> Result<Self, VaultError> {
+        let db = guarded(|| open_patiently(folder))?;
+        let data = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(folder.join("db"))?;
+        let rows = Self { db: Some(db), data };
+        rows.sync()?;
+        // The files themselves must be findable after a power cut.
+        if let Ok(settings) = File::open(folder.join("conf")) {
+            settings.sync_all()?;
+        }
+        sync_folder(folder)?;
+        Ok(rows)
+    }
+
+    fn db(&self) -> Result<&sled::Db, VaultError> {
+        self.db.as_ref().ok_or(VaultError::Halted)
+    }
+}
+
+impl Rows for DiskRows {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        let db = self.db()?;
+        guarded(|| {
+            db.get(key)
+                .map(|value| value.map(|value| value.to_vec()))
+                .map_err(from_sled)
+        })
+    }
+
+    fn scan(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), VaultError> {
+        if range.from >= range.to {
+            return Ok(());
+        }
+        let db = self.db()?;
+        guarded(|| {
+            let mut rows = db.range(range.from.as_slice()..range.to.as_slice());
+            loop {
+                let row = match direction {
+                    Direction::Up => rows.next(),
+                    Direction::Down => rows.next_back(),
+                };
+                let Some(row) = row else { return Ok(()) };
+                let (key, value) = row.map_err(from_sled)?;
+                if let ControlFlow::Break(()) = visit(&key, &value)? {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), VaultError> {
+        let db = self.db()?;
+        let mut sled_batch = sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => sled_batch.insert(key, value),
+                None => sled_batch.remove(key),
+            }
+        }
+        guarded(|| db.apply_batch(sled_batch).map_err(from_sled))
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        let db = self.db()?;
+        guarded(|| db.flush().map_err(from_sled))?;
+        self.data.sync_all()?;
+        Ok(())
+    }
+}
+
+impl Drop for DiskRows {
+    fn drop(&mut self) {
+        // sled unwraps an fsync when it is dropped; everything of value is durable already.
+        let db = self.db.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            tracing::error!("the store could not be closed in order");
+        }
+    }
+}
+
+fn open_patiently(folder: &Path) -> Result<sled::Db, VaultError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let opened = sled::Config::new()
+            .path(folder)
+            .cache_capacity(CACHE_CAPACITY)
+            .flush_every_ms(None)
+            .open();
+        match opened {
+            Err(sled::Error::Io(error)) if is_lock_error(&error) => {
+                if waited >= LOCK_PATIENCE {
+                    return Err(VaultError::Locked);
+                }
+                thread::sleep(LOCK_PAUSE);
+                waited += LOCK_PAUSE;
+            }
+            other => return other.map_err(from_sled),
+        }
+    }
+}
+
+/// sled tells a held lock only by its text.
+fn is_lock_error(error: &std::io::Error) -> bool {
+    error.to_string().starts_with("could not acquire lock")
+}
+
+fn from_sled(error: sled::Error) -> VaultError {
+    match error {
+        sled::Error::Io(error) => match error.kind() {
+            // A file that ends too early is damage, not a failing drive.
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData => DAMAGED,
+            _ => error.into(),
+        },
+        sled::Error::Corruption { .. }
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::CollectionNotFound(_) => DAMAGED,
+    }
+}
+
+/// Turns a panic inside sled into [`VaultError::Damaged`].
+fn guarded<T>(work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(DAMAGED))
+}

@@ -1,0 +1,181 @@
+//! Rows with their keys: what goes in is plain, what lies in the store is not.
+
+use std::ops::ControlFlow;
+
+use crate::cell::Cell;
+use crate::directory::Directory;
+use crate::error::VaultError;
+use crate::key_slot::VaultKeys;
+use crate::row::Secret;
+use crate::rows::{Batch, Direction, KeyRange, Rows};
+use crate::seal::SealingKey;
+use crate::table::{BucketNumber, IndexKey, RowKey, Table};
+
+/// Called with the key and the opened row of each row of a scan, until it breaks.
+pub(crate) type VisitOpened<'a> =
+    dyn FnMut(&[u8], Secret) -> Result<ControlFlow<()>, VaultError> + 'a;
+
+pub(crate) struct SealedRows {
+    rows: Box<dyn Rows>,
+    vault: SealingKey,
+    state: SealingKey,
+    pub(crate) index: IndexKey,
+}
+
+impl SealedRows {
+    pub(crate) fn new(rows: Box<dyn Rows>, keys: VaultKeys) -> Self {
+        Self {
+            rows,
+            vault: SealingKey::new(&keys.vault, 1),
+            state: SealingKey::new(&keys.state, keys.state_generation),
+            index: IndexKey(keys.index),
+        }
+    }
+
+    /// One row.
+    pub(crate) fn get(
+        &self,
+        key: &RowKey,
+        directory: &Directory,
+    ) -> Result<Option<Secret>, VaultError> {
+        self.rows
+            .get(key.as_bytes())?
+            .map(|value| self.open(key, &value, directory))
+            .transpose()
+    }
+
+    /// Visits the rows of a range of a table, opened, until the visitor breaks.
+    pub(crate) fn scan(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        direction: Direction,
+        directory: &Directory,
+        visit: &mut VisitOpened<'_>,
+    ) -> Result<(), VaultError> {
+        self.rows.scan(range, direction, &mut |key, value| {
+            let row = self.open(&RowKey::found(table, key), value, directory)?;
+            visit(key, row)
+        })
+    }
+
+    /// Reads all rows whose keys begin alike.
+    pub(crate) fn collect<T>(
+        &self,
+        prefix: &RowKey,
+        directory: &Directory,
+        decode: impl Fn(&[u8], &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, VaultError> {
+        let mut found = Vec::new();
+        self.scan(
+            prefix.table(),
+            &KeyRange::prefix(prefix.as_bytes()),
+            Direction::Up,
+            directory,
+            &mut |key, row| {
+                found.push(decode(key, &row).ok_or(VaultError::Damaged {
+                    what: prefix.table().name(),
+                })?);
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// The last row of a range of a table, opened, with its key.
+    pub(crate) fn last(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        directory: &Directory,
+    ) -> Result<Option<(Vec<u8>, Secret)>, VaultError> {
+        let mut last = None;
+        self.scan(table, range, Direction::Down, directory, &mut |key, row| {
+            last = Some((key.to_vec(), row));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(last)
+    }
+
+    /// Number and content of a bucket's last block of postings.
+    pub(crate) fn last_block(
+        &self,
+        bucket: BucketNumber,
+        directory: &Directory,
+    ) -> Result<Option<(u32, Secret)>, VaultError> {
+        let blocks = RowKey::numbered(Table::Postings, bucket);
+        let last = self.last(
+            Table::Postings,
+            &KeyRange::prefix(blocks.as_bytes()),
+            directory,
+        )?;
+        Ok(last.and_then(|(key, block)| RowKey::last_number(&key).map(|number| (number, block))))
+    }
+
+    /// Seals a row into a batch.
+    pub(crate) fn put(
+        &self,
+        batch: &mut Batch,
+        key: &RowKey,
+        bucket: BucketNumber,
+        directory: &Directory,
+        plain: &[u8],
+    ) -> Result<(), VaultError> {
+        let sealed = self.key(key.table(), bucket, directory)?.seal(key, plain)?;
+        Cell { bucket, sealed }.write(&*self.rows, batch, key)
+    }
+
+    /// Removes a row, in a batch.
+    pub(crate) fn remove(&self, batch: &mut Batch, key: &RowKey) -> Result<(), VaultError> {
+        Cell::remove(&*self.rows, batch, key)
+    }
+
+    /// Writes a batch as a whole; not yet durable.
+    pub(crate) fn apply(&self, batch: Batch) -> Result<(), VaultError> {
+        self.rows.apply(batch)
+    }
+
+    /// Makes everything applied durable.
+    pub(crate) fn sync(&self) -> Result<(), VaultError> {
+        self.rows.sync()
+    }
+
+    fn open(
+        &self,
+        key: &RowKey,
+        value: &[u8],
+        directory: &Directory,
+    ) -> Result<Secret, VaultError> {
+        let cell = Cell::read(&*self.rows, key, value)?;
+        self.key(key.table(), cell.bucket, directory)?
+            .open(key, &cell.sealed)
+            .ok_or(VaultError::Damaged {
+                what: key.table().name(),
+            })
+    }
+
+    /// Which key seals the rows of a table.
+    fn key<'a>(
+        &'a self,
+        table: Table,
+        bucket: BucketNumber,
+        directory: &'a Directory,
+    ) -> Result<&'a SealingKey, VaultError> {
+        match table {
+            Table::History | Table::Postings => directory
+                .bucket(bucket)
+                .map(|bucket| &bucket.key)
+                .ok_or(VaultError::Damaged { what: table.name() }),
+            Table::Slot | Table::RoomMeta | Table::RoomState | Table::Bucket | Table::Outbox => {
+                Ok(&self.state)
+            }
+            Table::Head
+            | Table::Account
+            | Table::RoomName
+            | Table::LogHash
+            | Table::MessageId
+            | Table::Receipt
+            | Table::Piece => Ok(&self.vault),
+        }
+    }
+}
