@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::changes::Change;
 use crate::directory::{Bucket, Directory, Period};
 use crate::error::VaultError;
+use crate::head::HeadRow;
 use crate::postings::{BLOCK_LENGTH, Entry, Fingerprints};
 use crate::row::{HistoryRow, OutboxRow, ReceiptRow, RoomRow, Secret, Slot};
 use crate::rows::Batch;
@@ -51,12 +52,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Closes the batch with the number of commits that it makes.
-    pub(crate) fn finish(mut self, head: &[u8]) -> Result<Batch, VaultError> {
+    /// Closes the batch with the head that it makes.
+    pub(crate) fn finish(mut self, head: &mut HeadRow) -> Result<Batch, VaultError> {
         for (bucket, (block, content)) in std::mem::take(&mut self.blocks) {
             self.put_in(bucket, &RowKey::postings(bucket, block), &content)?;
         }
-        self.put(&RowKey::new(Table::Head), head)?;
+        head.commits = head.commits.saturating_add(1);
+        head.sums = self.rows.sums_after(head.sums, &self.batch)?;
+        self.put(&RowKey::new(Table::Head), &head.encode())?;
         Ok(self.batch)
     }
 

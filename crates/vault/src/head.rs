@@ -1,4 +1,5 @@
-//! How many commits there were, told outside the store.
+//! The head of the store: its format, how many commits there were, and the sums of its rows. The
+//! number is also told outside the store.
 //!
 //! A log-structured store that finds its last bytes unreadable goes back to an earlier end, and
 //! nothing inside it can tell. So the number of commits stands in the store, and, after each
@@ -17,11 +18,56 @@ use std::path::Path;
 use mildam_records::Canonical;
 
 use crate::error::VaultError;
+use crate::fields::Fields;
 use crate::folder::private_file;
+use crate::sum::Sums;
 
-pub(crate) struct Head(File);
+/// The format of tables and rows together. A store with a higher one is refused.
+const FORMAT: u64 = 1;
 
-impl Head {
+/// The one row that every store has: `field(format) || field(commits) || field(state sum) ||
+/// field(history sum)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadRow {
+    pub(crate) commits: u64,
+    pub(crate) sums: Sums,
+}
+
+impl HeadRow {
+    /// Of a store without other rows.
+    pub(crate) const EMPTY: Self = Self {
+        commits: 0,
+        sums: Sums::EMPTY,
+    };
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let row = Canonical::element().integer(FORMAT).integer(self.commits);
+        self.sums.append_to(row).into_bytes()
+    }
+
+    /// # Errors
+    /// [`VaultError::Newer`] or [`VaultError::Damaged`].
+    pub(crate) fn decode(row: &[u8]) -> Result<Self, VaultError> {
+        const DAMAGED: VaultError = VaultError::Damaged { what: "head" };
+        let mut fields = Fields::new(row);
+        // A newer format may say something else, so it is looked at first.
+        let format = fields.integer().ok_or(DAMAGED)?;
+        if format > FORMAT {
+            return Err(VaultError::Newer { found: format });
+        }
+        let head = Self {
+            commits: fields.integer().ok_or(DAMAGED)?,
+            sums: Sums::read(&mut fields).ok_or(DAMAGED)?,
+        };
+        fields.end().ok_or(DAMAGED)?;
+        Ok(head)
+    }
+}
+
+/// The file with the number of commits.
+pub(crate) struct HeadFile(File);
+
+impl HeadFile {
     pub(crate) fn open(path: &Path) -> Result<Self, VaultError> {
         Ok(Self(
             private_file().create(true).truncate(false).open(path)?,
@@ -62,17 +108,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_newer_store_is_told_from_a_damaged_one() {
+        let row = HeadRow {
+            commits: 7,
+            ..HeadRow::EMPTY
+        };
+        assert_eq!(HeadRow::decode(&row.encode()).unwrap(), row);
+        let newer = Canonical::element().integer(2).text("more").into_bytes();
+        assert!(matches!(
+            HeadRow::decode(&newer),
+            Err(VaultError::Newer { found: 2 })
+        ));
+        let error = HeadRow::decode(&row.encode()[..30]).unwrap_err();
+        assert_eq!(error.code(), "vault_damaged");
+    }
+
+    #[test]
     fn a_torn_head_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("head.mildam");
-        let head = Head::open(&path).unwrap();
+        let head = HeadFile::open(&path).unwrap();
         assert_eq!(head.read().unwrap(), None);
         head.write(7).unwrap();
         head.write(8).unwrap();
-        assert_eq!(Head::open(&path).unwrap().read().unwrap(), Some(8));
+        assert_eq!(HeadFile::open(&path).unwrap().read().unwrap(), Some(8));
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[7] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(Head::open(&path).unwrap().read().unwrap(), None);
+        assert_eq!(HeadFile::open(&path).unwrap().read().unwrap(), None);
     }
 }

@@ -23,6 +23,7 @@ mod row;
 mod rows;
 mod seal;
 mod sealed_rows;
+mod sum;
 mod table;
 mod unlock;
 mod vault;

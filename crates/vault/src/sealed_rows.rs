@@ -9,6 +9,7 @@ use crate::key_slot::VaultKeys;
 use crate::row::Secret;
 use crate::rows::{Batch, Direction, KeyRange, Rows};
 use crate::seal::SealingKey;
+use crate::sum::Sums;
 use crate::table::{BucketNumber, IndexKey, RowKey, Table};
 
 /// Called with the key and the opened row of each row of a scan, until it breaks.
@@ -28,7 +29,7 @@ impl SealedRows {
             rows,
             vault: SealingKey::new(&keys.vault, 1),
             state: SealingKey::new(&keys.state, keys.state_generation),
-            index: IndexKey(keys.index),
+            index: IndexKey::new(&keys.index),
         }
     }
 
@@ -128,6 +129,38 @@ impl SealedRows {
     /// Removes a row, in a batch.
     pub(crate) fn remove(&self, batch: &mut Batch, key: &RowKey) -> Result<(), VaultError> {
         Cell::remove(&*self.rows, batch, key)
+    }
+
+    /// What the sums will be when a batch has been written.
+    pub(crate) fn sums_after(&self, mut sums: Sums, batch: &Batch) -> Result<Sums, VaultError> {
+        for (key, new) in batch {
+            if let Some(old) = self.rows.get(key)? {
+                sums.toggle(&self.index, key, &old);
+            }
+            if let Some(new) = new {
+                sums.toggle(&self.index, key, new);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// The sums of all rows that begin with one of these prefixes, as they lie in the store.
+    pub(crate) fn sums_of<'a>(
+        &self,
+        prefixes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Sums, VaultError> {
+        let mut sums = Sums::EMPTY;
+        for prefix in prefixes {
+            self.rows.scan(
+                &KeyRange::prefix(prefix),
+                Direction::Up,
+                &mut |key, value| {
+                    sums.toggle(&self.index, key, value);
+                    Ok(ControlFlow::Continue(()))
+                },
+            )?;
+        }
+        Ok(sums)
     }
 
     /// Writes a batch as a whole; not yet durable.

@@ -6,7 +6,6 @@
 use hmac::{Hmac, KeyInit, Mac};
 use mildam_records::{AccountId, Canonical, ClientMessageId};
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
 /// A room on this device: numbers from 1, in the order in which rooms came.
 pub(crate) type RoomNumber = u32;
@@ -144,10 +143,15 @@ impl RowKey {
     }
 }
 
-/// The key under which names become row keys. It never changes: rows must be found again.
-pub(crate) struct IndexKey(pub(crate) Zeroizing<[u8; 32]>);
+/// The key under which names become row keys, and rows are summed. It never changes: rows must be
+/// found again.
+pub(crate) struct IndexKey(Hmac<Sha256>);
 
 impl IndexKey {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(<Hmac<Sha256> as KeyInit>::new(&hmac_block(key)))
+    }
+
     /// First 16 bytes of `HMAC-SHA-256(index key, T("mildam/vault-account-key/v1", account))`.
     pub(crate) fn account(&self, account: &AccountId) -> [u8; 16] {
         self.name(&Canonical::new("mildam/vault-account-key/v1").text(account.as_str()))
@@ -158,17 +162,44 @@ impl IndexKey {
         self.name(&Canonical::new("mildam/vault-message-key/v1").bytes(id.as_bytes()))
     }
 
+    /// `HMAC-SHA-256(index key, T("mildam/vault-row-sum/v1", key, value))`.
+    pub(crate) fn row_sum(&self, key: &[u8], value: &[u8]) -> [u8; 32] {
+        self.mac(
+            &Canonical::new("mildam/vault-row-sum/v1")
+                .bytes(key)
+                .bytes(value),
+        )
+    }
+
     fn name(&self, input: &Canonical) -> [u8; 16] {
-        // The key length is fixed and right; HMAC takes any.
-        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(&*self.0) else {
-            return [0; 16];
-        };
-        mac.update(input.as_bytes());
-        let tag = mac.finalize().into_bytes();
         let mut name = [0; 16];
-        for (to, from) in name.iter_mut().zip(tag.iter()) {
-            *to = *from;
+        for (to, from) in name.iter_mut().zip(self.mac(input)) {
+            *to = from;
         }
         name
     }
+
+    fn mac(&self, input: &Canonical) -> [u8; 32] {
+        self.0
+            .clone()
+            .chain_update(input.as_bytes())
+            .finalize()
+            .into_bytes()
+            .into()
+    }
+}
+
+impl std::fmt::Debug for IndexKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IndexKey(..)")
+    }
+}
+
+/// A key as HMAC-SHA-256 takes it without hashing: filled up with zeros to one block.
+fn hmac_block(key: &[u8; 32]) -> hmac::digest::Key<Hmac<Sha256>> {
+    let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+    for (to, from) in block.iter_mut().zip(key) {
+        *to = *from;
+    }
+    block
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use mildam_records::{AccountId, Canonical, ClientMessageId, Hash, RoomId};
+use mildam_records::{AccountId, ClientMessageId, Hash, RoomId};
 
 use crate::changes::Changes;
 use crate::directory::{Bucket, Directory};
@@ -15,18 +15,20 @@ use crate::error::VaultError;
 use crate::fields::Fields;
 use crate::fold::{Term, matches};
 use crate::folder::Folder;
-use crate::head::Head;
+use crate::head::{HeadFile, HeadRow};
 use crate::key_slot::{Argon2Cost, KeySlot, VaultKeys};
 use crate::keyring::{OsKeyring, SecretStore};
 use crate::postings::{Entry, Fingerprints};
 use crate::row::{HistoryRow, Hit, OutboxRow, ReceiptRow, RoomRow, Secret, Slot};
 use crate::rows::{Batch, Direction, DiskRows, KeyRange, MemoryRows, Rows};
 use crate::sealed_rows::SealedRows;
+use crate::sum::STATE_TABLES;
 use crate::table::{BucketNumber, RoomNumber, RowKey, Table};
 use crate::unlock::{Unlock, UnlockKind};
 
-/// The format of tables and rows together. A vault with a higher one is refused.
-const FORMAT: u64 = 1;
+const ROWS_MISSING: VaultError = VaultError::Damaged {
+    what: "store: rows are missing or outdated",
+};
 
 /// An open vault. It may be shared between threads: reads run side by side and see whole commits
 /// only, commits run one after another.
@@ -43,9 +45,9 @@ pub struct Vault {
 
 /// How far commits have come.
 struct Progress {
-    commits: u64,
+    head: HeadRow,
     halted: bool,
-    head: Option<Head>,
+    file: Option<HeadFile>,
 }
 
 impl Vault {
@@ -103,7 +105,7 @@ impl Vault {
         }
         // Until it is known to be durable, it has failed; so also if something in between panics.
         progress.halted = true;
-        let commits = progress.commits.saturating_add(1);
+        let mut head = progress.head;
         {
             let mut directory = self
                 .directory
@@ -113,13 +115,13 @@ impl Vault {
             for change in changes.0 {
                 draft.apply(change)?;
             }
-            self.rows.apply(draft.finish(&head_row(commits))?)?;
+            self.rows.apply(draft.finish(&mut head)?)?;
         }
         self.rows.sync()?;
-        if let Some(head) = &progress.head {
-            head.write(commits)?;
+        if let Some(file) = &progress.file {
+            file.write(head.commits)?;
         }
-        progress.commits = commits;
+        progress.head = head;
         progress.halted = false;
         Ok(())
     }
@@ -381,6 +383,26 @@ impl Vault {
         Ok(hits)
     }
 
+    /// Reads everything and checks that no row is damaged, missing or outdated. It takes seconds
+    /// where there are a million messages, and commits wait for it: to be called now and then, and
+    /// before a copy of the vault is trusted.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`]; [`VaultError::Io`].
+    pub fn verify(&self) -> Result<(), VaultError> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.halted {
+            return Err(VaultError::Halted);
+        }
+        let tables: Vec<[u8; 1]> = (1..u8::MAX).map(|table| [table]).collect();
+        let found = self.rows.sums_of(tables.iter().map(<[u8; 1]>::as_slice))?;
+        if found == progress.head.sums {
+            Ok(())
+        } else {
+            Err(ROWS_MISSING)
+        }
+    }
+
     pub(crate) fn open_with(
         dir: &Path,
         unlock: &Unlock,
@@ -398,8 +420,8 @@ impl Vault {
             }
             Err(error) => return Err(error.into()),
         };
-        let head = Head::open(&folder.head())?;
-        Self::load(rows, Some(head), Some(folder))
+        let file = HeadFile::open(&folder.head())?;
+        Self::load(rows, Some(file), Some(folder))
     }
 
     /// Makes a new vault. The key slot takes its place last: until then there is no vault, and
@@ -442,7 +464,7 @@ impl Vault {
             &RowKey::new(Table::Head),
             0,
             &Directory::default(),
-            &head_row(0),
+            &HeadRow::EMPTY.encode(),
         )?;
         rows.apply(batch)?;
         rows.sync()
@@ -450,22 +472,31 @@ impl Vault {
 
     fn load(
         rows: SealedRows,
-        head: Option<Head>,
+        file: Option<HeadFile>,
         folder: Option<Folder>,
     ) -> Result<Self, VaultError> {
         let mut directory = Directory::default();
-        let commits = match rows.get(&RowKey::new(Table::Head), &directory)? {
-            Some(row) => read_head_row(&row)?,
+        let head = match rows.get(&RowKey::new(Table::Head), &directory)? {
+            Some(row) => HeadRow::decode(&row)?,
             None => return Err(VaultError::Damaged { what: "store" }),
         };
-        let promised = match &head {
-            Some(head) => head.read()?,
+        let promised = match &file {
+            Some(file) => file.read()?,
             None => None,
         };
-        if promised.is_some_and(|promised| promised > commits) {
+        if promised.is_some_and(|promised| promised > head.commits) {
             return Err(VaultError::Damaged {
                 what: "store: its last changes are missing",
             });
+        }
+        let pieces = STATE_TABLES.map(|table| [Table::Piece as u8, table]);
+        let found = rows.sums_of(
+            STATE_TABLES
+                .chunks(1)
+                .chain(pieces.iter().map(<[u8; 2]>::as_slice)),
+        )?;
+        if found.state != head.sums.state {
+            return Err(ROWS_MISSING);
         }
         let names = rows.collect(&RowKey::new(Table::RoomName), &directory, |key, row| {
             Some((RowKey::last_number(key)?, RoomId::from_slice(row)?))
@@ -489,9 +520,9 @@ impl Vault {
             rows,
             directory: RwLock::new(directory),
             progress: Mutex::new(Progress {
-                commits,
-                halted: false,
                 head,
+                halted: false,
+                file,
             }),
             _folder: folder,
         })
@@ -626,22 +657,4 @@ fn decode_account(row: &[u8]) -> Option<(AccountId, Secret)> {
 
 fn decoded<T>(table: Table, value: Option<T>) -> Result<T, VaultError> {
     value.ok_or(VaultError::Damaged { what: table.name() })
-}
-
-/// `field(format) || field(number of commits)`.
-fn head_row(commits: u64) -> Vec<u8> {
-    Canonical::element()
-        .integer(FORMAT)
-        .integer(commits)
-        .into_bytes()
-}
-
-/// A newer format may say more than the number, so the format is looked at first.
-fn read_head_row(row: &[u8]) -> Result<u64, VaultError> {
-    let mut fields = Fields::new(row);
-    let format = decoded(Table::Head, fields.integer())?;
-    if format > FORMAT {
-        return Err(VaultError::Newer { found: format });
-    }
-    decoded(Table::Head, fields.integer())
 }

@@ -1,5 +1,7 @@
 //! One behaviour, whatever keeps the rows.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use mildam_records::{AccountId, ClientMessageId, Hash, ReceiptKind, RoomId};
 use mildam_vault::hazmat::{Argon2Cost, open_with_argon2};
 use mildam_vault::{
@@ -81,6 +83,7 @@ impl Backend for Memory {
         &self.0
     }
     fn reopen(self) -> Self {
+        self.0.verify().unwrap();
         self
     }
 }
@@ -112,6 +115,7 @@ impl Backend for Disk {
     }
     fn reopen(self) -> Self {
         let Self { vault, folder } = self;
+        vault.verify().unwrap();
         drop(vault);
         Self::open(folder)
     }
