@@ -26,9 +26,7 @@ pub(crate) struct Cell {
 impl Cell {
     /// Puts together the row whose first part is `value`.
     pub(crate) fn read(rows: &dyn Rows, key: &RowKey, value: &[u8]) -> Result<Self, VaultError> {
-        let damaged = || VaultError::Damaged {
-            what: key.table().name(),
-        };
+        let damaged = || VaultError::Damaged { what: key.table().name() };
         let (header, first) = Header::split(value, key)?;
         let mut sealed = first.to_vec();
         for piece in 1..=header.pieces {
@@ -37,24 +35,15 @@ impl Cell {
             known_format(*format)?;
             sealed.extend_from_slice(more);
         }
-        Ok(Self {
-            bucket: header.bucket,
-            sealed,
-        })
+        Ok(Self { bucket: header.bucket, sealed })
     }
 
     /// Writes the row into a batch, over what stands there.
-    pub(crate) fn write(
-        self,
-        rows: &dyn Rows,
-        batch: &mut Batch,
-        key: &RowKey,
-    ) -> Result<(), VaultError> {
+    pub(crate) fn write(self, rows: &dyn Rows, batch: &mut Batch, key: &RowKey) -> Result<(), VaultError> {
         let mut parts = self.sealed.chunks(PIECE_LENGTH);
         let first = parts.next().unwrap_or_default();
-        let pieces = u16::try_from(parts.len()).map_err(|_| VaultError::RowTooLong {
-            length: self.sealed.len(),
-        })?;
+        let pieces =
+            u16::try_from(parts.len()).map_err(|_| VaultError::RowTooLong { length: self.sealed.len() })?;
         remove_pieces(rows, batch, key)?;
         for (part, piece) in parts.zip(1..=pieces) {
             let mut value = vec![FORMAT];
@@ -70,11 +59,7 @@ impl Cell {
     }
 
     /// Removes a row with all its pieces.
-    pub(crate) fn remove(
-        rows: &dyn Rows,
-        batch: &mut Batch,
-        key: &RowKey,
-    ) -> Result<(), VaultError> {
+    pub(crate) fn remove(rows: &dyn Rows, batch: &mut Batch, key: &RowKey) -> Result<(), VaultError> {
         remove_pieces(rows, batch, key)?;
         batch.insert(key.as_bytes().to_vec(), None);
         Ok(())
@@ -88,20 +73,12 @@ struct Header {
 
 impl Header {
     fn split<'a>(value: &'a [u8], key: &RowKey) -> Result<(Self, &'a [u8]), VaultError> {
-        let damaged = || VaultError::Damaged {
-            what: key.table().name(),
-        };
+        let damaged = || VaultError::Damaged { what: key.table().name() };
         let (format, rest) = value.split_first().ok_or_else(damaged)?;
         known_format(*format)?;
         let (pieces, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
         let (bucket, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-        Ok((
-            Self {
-                pieces: u16::from_be_bytes(*pieces),
-                bucket: BucketNumber::from_be_bytes(*bucket),
-            },
-            rest,
-        ))
+        Ok((Self { pieces: u16::from_be_bytes(*pieces), bucket: BucketNumber::from_be_bytes(*bucket) }, rest))
     }
 }
 
@@ -109,9 +86,7 @@ fn known_format(format: u8) -> Result<(), VaultError> {
     match format {
         FORMAT => Ok(()),
         0 => Err(VaultError::Damaged { what: "row format" }),
-        newer => Err(VaultError::Newer {
-            found: u64::from(newer),
-        }),
+        newer => Err(VaultError::Newer { found: u64::from(newer) }),
     }
 }
 
@@ -136,9 +111,7 @@ mod tests {
 
     fn put(rows: &MemoryRows, key: &RowKey, sealed: Vec<u8>) {
         let mut batch = Batch::new();
-        Cell { bucket: 3, sealed }
-            .write(rows, &mut batch, key)
-            .unwrap();
+        Cell { bucket: 3, sealed }.write(rows, &mut batch, key).unwrap();
         rows.apply(batch).unwrap();
     }
 

@@ -36,8 +36,7 @@ impl Changes {
 
     /// Fills a slot.
     pub fn put(&mut self, slot: Slot, bytes: impl Into<Vec<u8>>) {
-        self.0
-            .push(Change::Slot(slot, Some(Zeroizing::new(bytes.into()))));
+        self.0.push(Change::Slot(slot, Some(Zeroizing::new(bytes.into()))));
     }
 
     /// Empties a slot.
@@ -47,10 +46,7 @@ impl Changes {
 
     /// Remembers what is known of an account.
     pub fn put_account(&mut self, account: &AccountId, bytes: impl Into<Vec<u8>>) {
-        self.0.push(Change::Account(
-            account.clone(),
-            Zeroizing::new(bytes.into()),
-        ));
+        self.0.push(Change::Account(account.clone(), Zeroizing::new(bytes.into())));
     }
 
     /// Stores a room, new or changed.
@@ -82,14 +78,7 @@ impl Changes {
 
     /// Stores how far a member has come.
     pub fn put_receipt(&mut self, room: &RoomId, account: &AccountId, kind: ReceiptKind, seq: u64) {
-        self.0.push(Change::Receipt(
-            *room,
-            ReceiptRow {
-                account: account.clone(),
-                kind,
-                seq,
-            },
-        ));
+        self.0.push(Change::Receipt(*room, ReceiptRow { account: account.clone(), kind, seq }));
     }
 }
 

@@ -45,11 +45,7 @@ impl Bucket {
             .integer(generation)
             .bytes(key)
             .into_bytes();
-        let bucket = Self {
-            room,
-            period,
-            key: SealingKey::new(key, generation),
-        };
+        let bucket = Self { room, period, key: SealingKey::new(key, generation) };
         (bucket, Zeroizing::new(row))
     }
 
@@ -84,9 +80,7 @@ impl Directory {
     }
 
     pub(crate) fn next_room_number(&self) -> Option<RoomNumber> {
-        self.rooms
-            .last_key_value()
-            .map_or(Some(1), |(last, _)| last.checked_add(1))
+        self.rooms.last_key_value().map_or(Some(1), |(last, _)| last.checked_add(1))
     }
 
     pub(crate) fn add_room(&mut self, number: RoomNumber, room: RoomId) {
@@ -103,14 +97,11 @@ impl Directory {
     }
 
     pub(crate) fn next_bucket_number(&self) -> Option<BucketNumber> {
-        self.buckets
-            .last_key_value()
-            .map_or(Some(1), |(last, _)| last.checked_add(1))
+        self.buckets.last_key_value().map_or(Some(1), |(last, _)| last.checked_add(1))
     }
 
     pub(crate) fn add_bucket(&mut self, number: BucketNumber, bucket: Bucket) {
-        self.bucket_numbers
-            .insert((bucket.room, bucket.period), number);
+        self.bucket_numbers.insert((bucket.room, bucket.period), number);
         self.buckets.insert(number, bucket);
     }
 

@@ -31,12 +31,7 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(rows: &'a SealedRows, directory: &'a mut Directory) -> Self {
-        Self {
-            rows,
-            directory,
-            batch: Batch::new(),
-            blocks: BTreeMap::new(),
-        }
+        Self { rows, directory, batch: Batch::new(), blocks: BTreeMap::new() }
     }
 
     pub(crate) fn apply(&mut self, change: Change) -> Result<(), VaultError> {
@@ -85,20 +80,13 @@ impl<'a> Draft<'a> {
 
     fn log_hash(&mut self, room: &RoomId, seq: u64, hash: &Hash) -> Result<(), VaultError> {
         let number = self.room_number(room)?;
-        self.put(
-            &RowKey::placed(Table::LogHash, number, seq),
-            hash.as_bytes(),
-        )
+        self.put(&RowKey::placed(Table::LogHash, number, seq), hash.as_bytes())
     }
 
     fn message(&mut self, room: &RoomId, row: &HistoryRow) -> Result<(), VaultError> {
         let number = self.room_number(room)?;
         let bucket = self.bucket_number(number, Period::of(row.sent_at))?;
-        self.put_in(
-            bucket,
-            &RowKey::placed(Table::History, number, row.seq),
-            &row.encode(),
-        )?;
+        self.put_in(bucket, &RowKey::placed(Table::History, number, row.seq), &row.encode())?;
         self.put(
             &RowKey::numbered(Table::MessageId, number).with(&self.rows.index.message(&row.id)),
             &row.seq.to_be_bytes(),
@@ -118,10 +106,7 @@ impl<'a> Draft<'a> {
     ) -> Result<(), VaultError> {
         let (mut block, mut content) = match self.blocks.remove(&bucket) {
             Some(open) => open,
-            None => self
-                .rows
-                .last_block(bucket, self.directory)?
-                .unwrap_or_default(),
+            None => self.rows.last_block(bucket, self.directory)?.unwrap_or_default(),
         };
         if content.len() >= BLOCK_LENGTH {
             self.put_in(bucket, &RowKey::postings(bucket, block), &content)?;
@@ -163,11 +148,7 @@ impl<'a> Draft<'a> {
         Ok(number)
     }
 
-    fn bucket_number(
-        &mut self,
-        room: RoomNumber,
-        period: Period,
-    ) -> Result<BucketNumber, VaultError> {
+    fn bucket_number(&mut self, room: RoomNumber, period: Period) -> Result<BucketNumber, VaultError> {
         if let Some(number) = self.directory.bucket_number(room, period) {
             return Ok(number);
         }
@@ -183,13 +164,7 @@ impl<'a> Draft<'a> {
         self.put_in(0, key, plain)
     }
 
-    fn put_in(
-        &mut self,
-        bucket: BucketNumber,
-        key: &RowKey,
-        plain: &[u8],
-    ) -> Result<(), VaultError> {
-        self.rows
-            .put(&mut self.batch, key, bucket, self.directory, plain)
+    fn put_in(&mut self, bucket: BucketNumber, key: &RowKey, plain: &[u8]) -> Result<(), VaultError> {
+        self.rows.put(&mut self.batch, key, bucket, self.directory, plain)
     }
 }

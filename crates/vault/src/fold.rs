@@ -24,11 +24,7 @@ pub(crate) enum Class {
 impl Class {
     pub(crate) fn of(c: char) -> Self {
         if c.is_alphanumeric() || is_combining_mark(c) {
-            if is_infix_script(c) {
-                Self::Infix
-            } else {
-                Self::Word
-            }
+            if is_infix_script(c) { Self::Infix } else { Self::Word }
         } else if c.is_whitespace()
             || c.is_control()
             || matches!(c, '\0'..='\u{bf}' | '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{303f}')
@@ -92,11 +88,8 @@ impl Folded {
             return;
         }
         // Upper case first: 'ß' becomes "ss", final and other sigma become one.
-        let cased: String = cluster
-            .nfkc()
-            .flat_map(char::to_uppercase)
-            .flat_map(char::to_lowercase)
-            .collect();
+        let cased: String =
+            cluster.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
         for c in cased.nfkc().filter(|c| !is_ignorable(*c)) {
             self.chars.push(c);
             self.spans.push(span);
@@ -185,10 +178,7 @@ mod tests {
 
     fn marked<'a>(text: &'a str, query: &str) -> Option<Vec<&'a str>> {
         matches(text, &Term::all_of(query)).map(|ranges| {
-            ranges
-                .into_iter()
-                .map(|(start, end)| &text[start as usize..end as usize])
-                .collect()
+            ranges.into_iter().map(|(start, end)| &text[start as usize..end as usize]).collect()
         })
     }
 
@@ -207,19 +197,13 @@ mod tests {
     #[test]
     fn words_are_found_from_their_beginning() {
         assert_eq!(marked("Hello there", "he"), Some(vec!["He"]));
-        assert_eq!(
-            marked("Hello there", "THERE hel"),
-            Some(vec!["Hel", "there"])
-        );
+        assert_eq!(marked("Hello there", "THERE hel"), Some(vec!["Hel", "there"]));
         assert_eq!(marked("Hello there", "ello"), None);
         assert_eq!(marked("카톡pc버전", "PC"), Some(vec!["pc"]));
         assert_eq!(marked("3학년 2반", "3학년"), Some(vec!["3학년"]));
         assert_eq!(marked("13학년", "3학년"), None);
         assert_eq!(marked("13학년", "학년"), Some(vec!["학년"]));
-        assert_eq!(
-            marked("alice.kim@example.org", "kim exam"),
-            Some(vec!["kim", "exam"])
-        );
+        assert_eq!(marked("alice.kim@example.org", "kim exam"), Some(vec!["kim", "exam"]));
     }
 
     #[test]

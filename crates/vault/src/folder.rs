@@ -26,15 +26,9 @@ impl Folder {
     /// [`VaultError::Locked`] while another process, or another part of this one, has it.
     pub(crate) fn lock(path: &Path) -> Result<Self, VaultError> {
         make_private_folder(path)?;
-        let lock = private_file()
-            .create(true)
-            .truncate(false)
-            .open(path.join("lock.mildam"))?;
+        let lock = private_file().create(true).truncate(false).open(path.join("lock.mildam"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(VaultError::Locked),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
@@ -63,10 +57,7 @@ impl Folder {
 
     /// Writes a file that is not yet in its place, durably.
     pub(crate) fn write_beside(&self, file: &Path, bytes: &[u8]) -> Result<(), VaultError> {
-        let mut new = private_file()
-            .create(true)
-            .truncate(true)
-            .open(Self::beside(file))?;
+        let mut new = private_file().create(true).truncate(true).open(Self::beside(file))?;
         new.write_all(bytes)?;
         new.sync_all()?;
         sync_folder(&self.path)

@@ -35,10 +35,7 @@ pub(crate) struct HeadRow {
 
 impl HeadRow {
     /// Of a store without other rows.
-    pub(crate) const EMPTY: Self = Self {
-        commits: 0,
-        sums: Sums::EMPTY,
-    };
+    pub(crate) const EMPTY: Self = Self { commits: 0, sums: Sums::EMPTY };
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let row = Canonical::element().integer(FORMAT).integer(self.commits);
@@ -55,10 +52,8 @@ impl HeadRow {
         if format > FORMAT {
             return Err(VaultError::Newer { found: format });
         }
-        let head = Self {
-            commits: fields.integer().ok_or(DAMAGED)?,
-            sums: Sums::read(&mut fields).ok_or(DAMAGED)?,
-        };
+        let head =
+            Self { commits: fields.integer().ok_or(DAMAGED)?, sums: Sums::read(&mut fields).ok_or(DAMAGED)? };
         fields.end().ok_or(DAMAGED)?;
         Ok(head)
     }
@@ -69,9 +64,7 @@ pub(crate) struct HeadFile(File);
 
 impl HeadFile {
     pub(crate) fn open(path: &Path) -> Result<Self, VaultError> {
-        Ok(Self(
-            private_file().create(true).truncate(false).open(path)?,
-        ))
+        Ok(Self(private_file().create(true).truncate(false).open(path)?))
     }
 
     /// The number of commits; none if the file is new or torn, when it says nothing.
@@ -95,9 +88,7 @@ impl HeadFile {
 }
 
 fn encode(commits: u64) -> Vec<u8> {
-    let check = Canonical::new("mildam/vault-head/v1")
-        .integer(commits)
-        .hash();
+    let check = Canonical::new("mildam/vault-head/v1").integer(commits).hash();
     let mut bytes = commits.to_be_bytes().to_vec();
     bytes.extend(check.as_bytes().iter().take(8));
     bytes
@@ -109,16 +100,10 @@ mod tests {
 
     #[test]
     fn a_newer_store_is_told_from_a_damaged_one() {
-        let row = HeadRow {
-            commits: 7,
-            ..HeadRow::EMPTY
-        };
+        let row = HeadRow { commits: 7, ..HeadRow::EMPTY };
         assert_eq!(HeadRow::decode(&row.encode()).unwrap(), row);
         let newer = Canonical::element().integer(2).text("more").into_bytes();
-        assert!(matches!(
-            HeadRow::decode(&newer),
-            Err(VaultError::Newer { found: 2 })
-        ));
+        assert!(matches!(HeadRow::decode(&newer), Err(VaultError::Newer { found: 2 })));
         let error = HeadRow::decode(&row.encode()[..30]).unwrap_err();
         assert_eq!(error.code(), "vault_damaged");
     }

@@ -58,11 +58,7 @@ pub struct Argon2Cost {
 
 impl Argon2Cost {
     /// 64 MiB, 3 passes, 1 lane: a good part of a second on a small laptop.
-    pub const STRONG: Self = Self {
-        memory_kib: 64 * 1024,
-        passes: 3,
-        lanes: 1,
-    };
+    pub const STRONG: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
 
     /// Within bounds: a file must not be able to ask for all memory, or for a day.
     fn params(self) -> Option<Params> {
@@ -91,12 +87,7 @@ pub(crate) struct VaultKeys {
 impl VaultKeys {
     /// New random keys, of the first generation.
     pub(crate) fn generate() -> Result<Self, VaultError> {
-        Ok(Self {
-            state_generation: 1,
-            vault: random_key()?,
-            state: random_key()?,
-            index: random_key()?,
-        })
+        Ok(Self { state_generation: 1, vault: random_key()?, state: random_key()?, index: random_key()? })
     }
 
     fn to_plain(&self) -> Zeroizing<Vec<u8>> {
@@ -148,9 +139,7 @@ impl KeySlot {
         }
         let format = u16::from_be_bytes(rest.take().ok_or(DAMAGED)?);
         if format > FORMAT {
-            return Err(VaultError::Newer {
-                found: u64::from(format),
-            });
+            return Err(VaultError::Newer { found: u64::from(format) });
         }
         if format != FORMAT || bytes.len() != LENGTH {
             return Err(DAMAGED);
@@ -192,29 +181,18 @@ impl KeySlot {
     ///
     /// # Errors
     /// [`VaultError::WrongPassphrase`], one of the keyring's, or [`VaultError::Damaged`].
-    pub(crate) fn open(
-        &self,
-        unlock: &Unlock,
-        keyring: &dyn SecretStore,
-    ) -> Result<VaultKeys, VaultError> {
+    pub(crate) fn open(&self, unlock: &Unlock, keyring: &dyn SecretStore) -> Result<VaultKeys, VaultError> {
         let (key, refused) = match (unlock, self.kind) {
-            (Unlock::Passphrase(passphrase), UnlockKind::Passphrase) => (
-                stretch(passphrase, &self.salt, self.cost)?,
-                VaultError::WrongPassphrase,
-            ),
+            (Unlock::Passphrase(passphrase), UnlockKind::Passphrase) => {
+                (stretch(passphrase, &self.salt, self.cost)?, VaultError::WrongPassphrase)
+            }
             // A key from the keyring that does not fit was not mistyped.
             (Unlock::Keyring, UnlockKind::Keyring) => (keyring.get(&self.vault_id)?, DAMAGED),
             (Unlock::Passphrase(_), UnlockKind::Keyring) => return Err(VaultError::KeyringNeeded),
             (Unlock::Keyring, UnlockKind::Passphrase) => return Err(VaultError::PassphraseNeeded),
         };
         let plain = Aes256Gcm::new((&*key).into())
-            .decrypt(
-                &self.nonce.into(),
-                Payload {
-                    msg: &self.sealed,
-                    aad: &aad(&self.header),
-                },
-            )
+            .decrypt(&self.nonce.into(), Payload { msg: &self.sealed, aad: &aad(&self.header) })
             .map(Zeroizing::new)
             .map_err(|_| refused)?;
         VaultKeys::from_plain(&plain).ok_or(DAMAGED)
@@ -240,11 +218,7 @@ impl KeySlot {
             Unlock::Keyring => {
                 let key = random_key()?;
                 keyring.set(&vault_id, &key)?;
-                let none = Argon2Cost {
-                    memory_kib: 0,
-                    passes: 0,
-                    lanes: 0,
-                };
+                let none = Argon2Cost { memory_kib: 0, passes: 0, lanes: 0 };
                 (2, none, [0; 16], key)
             }
         };
@@ -260,13 +234,7 @@ impl KeySlot {
         bytes.extend_from_slice(&salt);
         bytes.extend_from_slice(&nonce);
         let sealed = Aes256Gcm::new((&*key).into())
-            .encrypt(
-                &nonce.into(),
-                Payload {
-                    msg: &keys.to_plain(),
-                    aad: &aad(&bytes),
-                },
-            )
+            .encrypt(&nonce.into(), Payload { msg: &keys.to_plain(), aad: &aad(&bytes) })
             .map_err(|_| DAMAGED)?;
         bytes.extend_from_slice(&sealed);
         let checksum = Sha256::digest(&bytes);
@@ -276,9 +244,7 @@ impl KeySlot {
 }
 
 fn aad(header: &[u8]) -> Vec<u8> {
-    Canonical::new("mildam/vault-slot/v1")
-        .bytes(header)
-        .into_bytes()
+    Canonical::new("mildam/vault-slot/v1").bytes(header).into_bytes()
 }
 
 fn stretch(
@@ -304,5 +270,116 @@ impl Reader<'_> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A keyring in memory.
+    #[derive(Default)]
+    struct Notebook(Mutex<BTreeMap<[u8; 16], [u8; KEY_LENGTH]>>);
+
+    impl SecretStore for Notebook {
+        fn get(&self, vault: &[u8; 16]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError> {
+            let notes = self.0.lock().unwrap();
+            notes.get(vault).map(|secret| Zeroizing::new(*secret)).ok_or(VaultError::KeyringEntryMissing)
+        }
+
+        fn set(&self, vault: &[u8; 16], secret: &[u8; KEY_LENGTH]) -> Result<(), VaultError> {
+            self.0.lock().unwrap().insert(*vault, *secret);
+            Ok(())
+        }
+    }
+
+    const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+
+    fn passphrase(text: &str) -> Unlock {
+        Unlock::Passphrase(text.to_owned().into())
+    }
+
+    fn sealed(unlock: &Unlock, keyring: &Notebook) -> (VaultKeys, Vec<u8>) {
+        let keys = VaultKeys::generate().unwrap();
+        let bytes = KeySlot::seal(&keys, unlock, CHEAP, keyring).unwrap();
+        (keys, bytes)
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let keyring = Notebook::default();
+        let (_, bytes) = sealed(&passphrase("p"), &keyring);
+        assert_eq!(bytes.len(), 219);
+        assert_eq!(&bytes[..11], b"MILDAMKS\x00\x01\x01");
+        assert_eq!(&bytes[27..39], [0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 1]);
+        assert_eq!(bytes[187..], *Sha256::digest(&bytes[..187]));
+        let (_, bytes) = sealed(&Unlock::Keyring, &keyring);
+        assert_eq!(&bytes[..11], b"MILDAMKS\x00\x01\x02");
+        assert_eq!(bytes[27..55], [0; 28]);
+    }
+
+    #[test]
+    fn both_kinds_give_the_keys_back() {
+        // REQ L1
+        let keyring = Notebook::default();
+        for unlock in [passphrase("비밀"), Unlock::Keyring] {
+            let (keys, bytes) = sealed(&unlock, &keyring);
+            let slot = KeySlot::parse(&bytes).unwrap();
+            assert_eq!(slot.kind(), unlock.kind());
+            let opened = slot.open(&unlock, &keyring).unwrap();
+            assert_eq!(opened.to_plain(), keys.to_plain());
+        }
+    }
+
+    #[test]
+    fn what_does_not_open_says_why() {
+        let keyring = Notebook::default();
+        let (_, bytes) = sealed(&Unlock::Keyring, &keyring);
+        let slot = KeySlot::parse(&bytes).unwrap();
+        assert!(matches!(slot.open(&passphrase("p"), &keyring), Err(VaultError::KeyringNeeded)));
+        assert!(matches!(
+            slot.open(&Unlock::Keyring, &Notebook::default()),
+            Err(VaultError::KeyringEntryMissing)
+        ));
+        let (_, bytes) = sealed(&passphrase("p"), &keyring);
+        let slot = KeySlot::parse(&bytes).unwrap();
+        assert!(matches!(slot.open(&Unlock::Keyring, &keyring), Err(VaultError::PassphraseNeeded)));
+        assert!(matches!(slot.open(&passphrase("q"), &keyring), Err(VaultError::WrongPassphrase)));
+    }
+
+    #[test]
+    fn the_header_is_bound_to_the_keys() {
+        let keyring = Notebook::default();
+        let (_, bytes) = sealed(&passphrase("p"), &keyring);
+        // The vault id, with a checksum that fits again: only the tag can tell.
+        let mut changed = bytes;
+        changed[11] ^= 1;
+        let checksum = Sha256::digest(&changed[..187]);
+        changed[187..].copy_from_slice(&checksum);
+        let slot = KeySlot::parse(&changed).unwrap();
+        assert!(slot.open(&passphrase("p"), &keyring).is_err());
+    }
+
+    #[test]
+    fn costs_are_bounded() {
+        assert!(Argon2Cost::STRONG.params().is_some());
+        for cost in [
+            Argon2Cost { memory_kib: 1024 * 1024 + 1, ..CHEAP },
+            Argon2Cost { memory_kib: 7, ..CHEAP },
+            Argon2Cost { passes: 17, ..CHEAP },
+            Argon2Cost { passes: 0, ..CHEAP },
+            Argon2Cost { lanes: 5, memory_kib: 1024, ..CHEAP },
+            Argon2Cost { lanes: 2, ..CHEAP },
+        ] {
+            assert!(cost.params().is_none(), "{cost:?}");
+        }
+    }
+
+    #[test]
+    fn keys_tell_nothing_in_debug() {
+        insta::assert_debug_snapshot!(VaultKeys::generate().unwrap(), @"VaultKeys(generation 1)");
     }
 }

@@ -49,11 +49,8 @@ fn entry(name: &str) -> Result<keyring::Entry, VaultError> {
 /// Runs keyring code on a thread of its own: its D-Bus client blocks and must not meet the
 /// caller's async runtime, and a panic of it is an unavailable keyring.
 fn apart<T: Send>(work: impl FnOnce() -> Result<T, VaultError> + Send) -> Result<T, VaultError> {
-    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_| {
-        Err(VaultError::KeyringUnavailable(
-            "its client broke down".to_owned(),
-        ))
-    })
+    std::thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|_| Err(VaultError::KeyringUnavailable("its client broke down".to_owned())))
 }
 
 fn from_keyring(error: keyring::Error) -> VaultError {

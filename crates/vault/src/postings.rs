@@ -50,11 +50,7 @@ impl Fingerprints {
                 }
                 Class::Word => {
                     let longest = run.len().min(PREFIX);
-                    set.extend(
-                        (1..=longest)
-                            .filter_map(|length| run.get(..length))
-                            .map(prefix),
-                    );
+                    set.extend((1..=longest).filter_map(|length| run.get(..length)).map(prefix));
                 }
             }
         }
@@ -86,15 +82,8 @@ pub(crate) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// Appends a message to a block.
     pub(crate) fn append(block: &mut Vec<u8>, seq: u64, sent_at: u64, found: &Fingerprints) {
-        let bytes: Vec<u8> = found
-            .0
-            .iter()
-            .flat_map(|print| print.to_be_bytes())
-            .collect();
-        let entry = Canonical::element()
-            .integer(seq)
-            .integer(sent_at)
-            .bytes(&bytes);
+        let bytes: Vec<u8> = found.0.iter().flat_map(|print| print.to_be_bytes()).collect();
+        let entry = Canonical::element().integer(seq).integer(sent_at).bytes(&bytes);
         block.extend_from_slice(entry.as_bytes());
     }
 
@@ -115,10 +104,7 @@ impl<'a> Entry<'a> {
     /// Whether the message may hold all that is wanted.
     pub(crate) fn may_hold(&self, wanted: &Fingerprints) -> bool {
         let (prints, _) = self.fingerprints.as_chunks::<2>();
-        wanted
-            .0
-            .iter()
-            .all(|print| prints.binary_search(&print.to_be_bytes()).is_ok())
+        wanted.0.iter().all(|print| prints.binary_search(&print.to_be_bytes()).is_ok())
     }
 }
 
@@ -139,9 +125,7 @@ fn prefix(chars: &[char]) -> u16 {
 fn fingerprint(kind: u8, chars: &[char]) -> u16 {
     let hash = std::iter::once(kind)
         .chain(chars.iter().flat_map(|c| u32::from(*c).to_le_bytes()))
-        .fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let [a, b, c, d] = hash.to_be_bytes();
     u16::from_be_bytes([a ^ c, b ^ d])
 }

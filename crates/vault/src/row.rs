@@ -63,10 +63,7 @@ pub struct HistoryRow {
 
 impl std::fmt::Debug for HistoryRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HistoryRow")
-            .field("seq", &self.seq)
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("HistoryRow").field("seq", &self.seq).field("id", &self.id).finish_non_exhaustive()
     }
 }
 

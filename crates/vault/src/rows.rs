@@ -42,10 +42,7 @@ impl KeyRange {
                 break;
             }
         }
-        Self {
-            from: prefix.to_vec(),
-            to,
-        }
+        Self { from: prefix.to_vec(), to }
     }
 }
 
@@ -55,12 +52,7 @@ pub(crate) trait Rows: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError>;
 
     /// Visits the rows of a range in order.
-    fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), VaultError>;
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visit<'_>) -> Result<(), VaultError>;
 
     /// Writes a batch: all of it or nothing. Readers see it from here on; a crash may still take
     /// it back, as a whole.

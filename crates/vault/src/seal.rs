@@ -16,7 +16,7 @@
 //! ```
 //!
 //! `bucket` says which bucket's key was used, 0 for the vault and state keys. `pieces` belongs to
-//! the storing of long values: see [`crate::piece`].
+//! the storing of long values: see [`crate::cell`].
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
@@ -54,10 +54,7 @@ pub(crate) struct SealingKey {
 
 impl SealingKey {
     pub(crate) fn new(key: &[u8; KEY_LENGTH], generation: u64) -> Self {
-        Self {
-            cipher: Aes256Gcm::new(key.into()),
-            generation,
-        }
+        Self { cipher: Aes256Gcm::new(key.into()), generation }
     }
 
     /// `generation || nonce || ciphertext || tag`.
@@ -66,16 +63,8 @@ impl SealingKey {
         let aad = aad(key, self.generation);
         let sealed = self
             .cipher
-            .encrypt(
-                &nonce.into(),
-                Payload {
-                    msg: plain,
-                    aad: &aad,
-                },
-            )
-            .map_err(|_| VaultError::RowTooLong {
-                length: plain.len(),
-            })?;
+            .encrypt(&nonce.into(), Payload { msg: plain, aad: &aad })
+            .map_err(|_| VaultError::RowTooLong { length: plain.len() })?;
         let mut bytes = self.generation.to_be_bytes().to_vec();
         bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(&sealed);
@@ -90,13 +79,7 @@ impl SealingKey {
             return None;
         }
         self.cipher
-            .decrypt(
-                &(*nonce).into(),
-                Payload {
-                    msg: ciphertext,
-                    aad: &aad(key, self.generation),
-                },
-            )
+            .decrypt(&(*nonce).into(), Payload { msg: ciphertext, aad: &aad(key, self.generation) })
             .ok()
             .map(Zeroizing::new)
     }
@@ -138,11 +121,7 @@ mod tests {
         let mut renumbered = sealed.clone();
         renumbered[7] = 2;
         assert!(SealingKey::new(&bytes, 2).open(&row, &renumbered).is_none());
-        assert!(
-            SealingKey::new(&[8; KEY_LENGTH], 1)
-                .open(&row, &sealed)
-                .is_none()
-        );
+        assert!(SealingKey::new(&[8; KEY_LENGTH], 1).open(&row, &sealed).is_none());
         assert_ne!(key.seal(&row, b"plain").unwrap(), sealed);
         for length in 0..sealed.len() {
             assert!(key.open(&row, &sealed[..length]).is_none());

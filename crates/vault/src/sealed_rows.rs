@@ -13,8 +13,7 @@ use crate::sum::Sums;
 use crate::table::{BucketNumber, IndexKey, RowKey, Table};
 
 /// Called with the key and the opened row of each row of a scan, until it breaks.
-pub(crate) type VisitOpened<'a> =
-    dyn FnMut(&[u8], Secret) -> Result<ControlFlow<()>, VaultError> + 'a;
+pub(crate) type VisitOpened<'a> = dyn FnMut(&[u8], Secret) -> Result<ControlFlow<()>, VaultError> + 'a;
 
 pub(crate) struct SealedRows {
     rows: Box<dyn Rows>,
@@ -34,15 +33,8 @@ impl SealedRows {
     }
 
     /// One row.
-    pub(crate) fn get(
-        &self,
-        key: &RowKey,
-        directory: &Directory,
-    ) -> Result<Option<Secret>, VaultError> {
-        self.rows
-            .get(key.as_bytes())?
-            .map(|value| self.open(key, &value, directory))
-            .transpose()
+    pub(crate) fn get(&self, key: &RowKey, directory: &Directory) -> Result<Option<Secret>, VaultError> {
+        self.rows.get(key.as_bytes())?.map(|value| self.open(key, &value, directory)).transpose()
     }
 
     /// Visits the rows of a range of a table, opened, until the visitor breaks.
@@ -74,9 +66,7 @@ impl SealedRows {
             Direction::Up,
             directory,
             &mut |key, row| {
-                found.push(decode(key, &row).ok_or(VaultError::Damaged {
-                    what: prefix.table().name(),
-                })?);
+                found.push(decode(key, &row).ok_or(VaultError::Damaged { what: prefix.table().name() })?);
                 Ok(ControlFlow::Continue(()))
             },
         )?;
@@ -105,11 +95,7 @@ impl SealedRows {
         directory: &Directory,
     ) -> Result<Option<(u32, Secret)>, VaultError> {
         let blocks = RowKey::numbered(Table::Postings, bucket);
-        let last = self.last(
-            Table::Postings,
-            &KeyRange::prefix(blocks.as_bytes()),
-            directory,
-        )?;
+        let last = self.last(Table::Postings, &KeyRange::prefix(blocks.as_bytes()), directory)?;
         Ok(last.and_then(|(key, block)| RowKey::last_number(&key).map(|number| (number, block))))
     }
 
@@ -151,14 +137,10 @@ impl SealedRows {
     ) -> Result<Sums, VaultError> {
         let mut sums = Sums::EMPTY;
         for prefix in prefixes {
-            self.rows.scan(
-                &KeyRange::prefix(prefix),
-                Direction::Up,
-                &mut |key, value| {
-                    sums.toggle(&self.index, key, value);
-                    Ok(ControlFlow::Continue(()))
-                },
-            )?;
+            self.rows.scan(&KeyRange::prefix(prefix), Direction::Up, &mut |key, value| {
+                sums.toggle(&self.index, key, value);
+                Ok(ControlFlow::Continue(()))
+            })?;
         }
         Ok(sums)
     }
@@ -173,18 +155,11 @@ impl SealedRows {
         self.rows.sync()
     }
 
-    fn open(
-        &self,
-        key: &RowKey,
-        value: &[u8],
-        directory: &Directory,
-    ) -> Result<Secret, VaultError> {
+    fn open(&self, key: &RowKey, value: &[u8], directory: &Directory) -> Result<Secret, VaultError> {
         let cell = Cell::read(&*self.rows, key, value)?;
         self.key(key.table(), cell.bucket, directory)?
             .open(key, &cell.sealed)
-            .ok_or(VaultError::Damaged {
-                what: key.table().name(),
-            })
+            .ok_or(VaultError::Damaged { what: key.table().name() })
     }
 
     /// Which key seals the rows of a table.

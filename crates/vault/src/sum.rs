@@ -25,10 +25,7 @@ pub(crate) struct Sums {
 
 impl Sums {
     /// Of no rows.
-    pub(crate) const EMPTY: Self = Self {
-        state: Hash::ZERO,
-        history: Hash::ZERO,
-    };
+    pub(crate) const EMPTY: Self = Self { state: Hash::ZERO, history: Hash::ZERO };
 
     /// Puts a row in, or takes it out: both are the same.
     pub(crate) fn toggle(&mut self, index: &IndexKey, key: &[u8], value: &[u8]) {
@@ -45,15 +42,11 @@ impl Sums {
     }
 
     pub(crate) fn append_to(&self, row: Canonical) -> Canonical {
-        row.bytes(self.state.as_bytes())
-            .bytes(self.history.as_bytes())
+        row.bytes(self.state.as_bytes()).bytes(self.history.as_bytes())
     }
 
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self {
-            state: Hash::from_slice(fields.bytes()?)?,
-            history: Hash::from_slice(fields.bytes()?)?,
-        })
+        Some(Self { state: Hash::from_slice(fields.bytes()?)?, history: Hash::from_slice(fields.bytes()?)? })
     }
 }
 

@@ -78,10 +78,7 @@ pub(crate) struct RowKey {
 
 impl RowKey {
     pub(crate) fn new(table: Table) -> Self {
-        Self {
-            table,
-            bytes: vec![table as u8],
-        }
+        Self { table, bytes: vec![table as u8] }
     }
 
     pub(crate) fn slot(slot: u8) -> Self {
@@ -113,10 +110,7 @@ impl RowKey {
 
     /// A row that was found under these bytes in a table.
     pub(crate) fn found(table: Table, bytes: &[u8]) -> Self {
-        Self {
-            table,
-            bytes: bytes.to_vec(),
-        }
+        Self { table, bytes: bytes.to_vec() }
     }
 
     pub(crate) const fn table(&self) -> Table {
@@ -137,9 +131,7 @@ impl RowKey {
 
     /// The last four bytes as a number: the room, bucket or block of a key that ends so.
     pub(crate) fn last_number(bytes: &[u8]) -> Option<u32> {
-        bytes
-            .last_chunk::<4>()
-            .map(|tail| u32::from_be_bytes(*tail))
+        bytes.last_chunk::<4>().map(|tail| u32::from_be_bytes(*tail))
     }
 }
 
@@ -164,11 +156,7 @@ impl IndexKey {
 
     /// `HMAC-SHA-256(index key, T("mildam/vault-row-sum/v1", key, value))`.
     pub(crate) fn row_sum(&self, key: &[u8], value: &[u8]) -> [u8; 32] {
-        self.mac(
-            &Canonical::new("mildam/vault-row-sum/v1")
-                .bytes(key)
-                .bytes(value),
-        )
+        self.mac(&Canonical::new("mildam/vault-row-sum/v1").bytes(key).bytes(value))
     }
 
     fn name(&self, input: &Canonical) -> [u8; 16] {
@@ -180,12 +168,7 @@ impl IndexKey {
     }
 
     fn mac(&self, input: &Canonical) -> [u8; 32] {
-        self.0
-            .clone()
-            .chain_update(input.as_bytes())
-            .finalize()
-            .into_bytes()
-            .into()
+        self.0.clone().chain_update(input.as_bytes()).finalize().into_bytes().into()
     }
 }
 

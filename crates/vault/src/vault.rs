@@ -26,9 +26,7 @@ use crate::sum::STATE_TABLES;
 use crate::table::{BucketNumber, RoomNumber, RowKey, Table};
 use crate::unlock::{Unlock, UnlockKind};
 
-const ROWS_MISSING: VaultError = VaultError::Damaged {
-    what: "store: rows are missing or outdated",
-};
+const ROWS_MISSING: VaultError = VaultError::Damaged { what: "store: rows are missing or outdated" };
 
 /// An open vault. It may be shared between threads: reads run side by side and see whole commits
 /// only, commits run one after another.
@@ -107,10 +105,7 @@ impl Vault {
         progress.halted = true;
         let mut head = progress.head;
         {
-            let mut directory = self
-                .directory
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
             let mut draft = Draft::new(&self.rows, &mut directory);
             for change in changes.0 {
                 draft.apply(change)?;
@@ -151,10 +146,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::get`].
     pub fn accounts(&self) -> Result<Vec<(AccountId, Secret)>, VaultError> {
-        self.rows
-            .collect(&RowKey::new(Table::Account), &self.directory(), |_, row| {
-                decode_account(row)
-            })
+        self.rows.collect(&RowKey::new(Table::Account), &self.directory(), |_, row| decode_account(row))
     }
 
     /// A room.
@@ -178,18 +170,10 @@ impl Vault {
         let mut rooms = Vec::new();
         for (room, meta) in self.metas(&directory)? {
             let state = match directory.number(&room) {
-                Some(number) => self
-                    .rows
-                    .get(&RowKey::numbered(Table::RoomState, number), &directory)?,
+                Some(number) => self.rows.get(&RowKey::numbered(Table::RoomState, number), &directory)?,
                 None => None,
             };
-            rooms.push((
-                room,
-                RoomRow {
-                    state: decoded(Table::RoomState, state)?,
-                    meta,
-                },
-            ));
+            rooms.push((room, RoomRow { state: decoded(Table::RoomState, state)?, meta }));
         }
         Ok(rooms)
     }
@@ -239,11 +223,7 @@ impl Vault {
         if limit > 0 {
             self.lines(&range, Direction::Down, &directory, &mut |line| {
                 lines.push(line);
-                if lines.len() < limit {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
+                if lines.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
         }
         lines.reverse();
@@ -285,12 +265,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::get`].
-    pub fn unread(
-        &self,
-        room: &RoomId,
-        after_seq: u64,
-        own: &AccountId,
-    ) -> Result<u64, VaultError> {
+    pub fn unread(&self, room: &RoomId, after_seq: u64, own: &AccountId) -> Result<u64, VaultError> {
         let directory = self.directory();
         let (Some(number), Some(first)) = (directory.number(room), after_seq.checked_add(1)) else {
             return Ok(0);
@@ -310,10 +285,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::get`].
     pub fn outbox(&self) -> Result<Vec<OutboxRow>, VaultError> {
-        self.rows
-            .collect(&RowKey::new(Table::Outbox), &self.directory(), |_, row| {
-                OutboxRow::decode(row)
-            })
+        self.rows.collect(&RowKey::new(Table::Outbox), &self.directory(), |_, row| OutboxRow::decode(row))
     }
 
     /// What waits to be sent to a room, in order.
@@ -333,11 +305,11 @@ impl Vault {
     pub fn receipts(&self, room: &RoomId) -> Result<Vec<ReceiptRow>, VaultError> {
         let directory = self.directory();
         match directory.number(room) {
-            Some(number) => self.rows.collect(
-                &RowKey::numbered(Table::Receipt, number),
-                &directory,
-                |_, row| ReceiptRow::decode(row),
-            ),
+            Some(number) => {
+                self.rows.collect(&RowKey::numbered(Table::Receipt, number), &directory, |_, row| {
+                    ReceiptRow::decode(row)
+                })
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -372,11 +344,7 @@ impl Vault {
                 }
                 let ranges = row.text.as_deref().and_then(|text| matches(text, &terms));
                 if let (Some(ranges), Some(room)) = (ranges, directory.room(candidate.number)) {
-                    hits.push(Hit {
-                        room: *room,
-                        row,
-                        ranges,
-                    });
+                    hits.push(Hit { room: *room, row, ranges });
                 }
             }
         }
@@ -396,11 +364,7 @@ impl Vault {
         }
         let tables: Vec<[u8; 1]> = (1..u8::MAX).map(|table| [table]).collect();
         let found = self.rows.sums_of(tables.iter().map(<[u8; 1]>::as_slice))?;
-        if found == progress.head.sums {
-            Ok(())
-        } else {
-            Err(ROWS_MISSING)
-        }
+        if found == progress.head.sums { Ok(()) } else { Err(ROWS_MISSING) }
     }
 
     pub(crate) fn open_with(
@@ -440,10 +404,7 @@ impl Vault {
         }
         let keys = VaultKeys::generate()?;
         folder.write_beside(&slot, &KeySlot::seal(&keys, unlock, cost, keyring)?)?;
-        for leftover in [
-            fs::remove_dir_all(folder.store()),
-            fs::remove_file(folder.head()),
-        ] {
+        for leftover in [fs::remove_dir_all(folder.store()), fs::remove_file(folder.head())] {
             match leftover {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
@@ -459,22 +420,12 @@ impl Vault {
     /// Writes the one row that every vault has.
     fn begin(rows: &SealedRows) -> Result<(), VaultError> {
         let mut batch = Batch::new();
-        rows.put(
-            &mut batch,
-            &RowKey::new(Table::Head),
-            0,
-            &Directory::default(),
-            &HeadRow::EMPTY.encode(),
-        )?;
+        rows.put(&mut batch, &RowKey::new(Table::Head), 0, &Directory::default(), &HeadRow::EMPTY.encode())?;
         rows.apply(batch)?;
         rows.sync()
     }
 
-    fn load(
-        rows: SealedRows,
-        file: Option<HeadFile>,
-        folder: Option<Folder>,
-    ) -> Result<Self, VaultError> {
+    fn load(rows: SealedRows, file: Option<HeadFile>, folder: Option<Folder>) -> Result<Self, VaultError> {
         let mut directory = Directory::default();
         let head = match rows.get(&RowKey::new(Table::Head), &directory)? {
             Some(row) => HeadRow::decode(&row)?,
@@ -485,16 +436,10 @@ impl Vault {
             None => None,
         };
         if promised.is_some_and(|promised| promised > head.commits) {
-            return Err(VaultError::Damaged {
-                what: "store: its last changes are missing",
-            });
+            return Err(VaultError::Damaged { what: "store: its last changes are missing" });
         }
         let pieces = STATE_TABLES.map(|table| [Table::Piece as u8, table]);
-        let found = rows.sums_of(
-            STATE_TABLES
-                .chunks(1)
-                .chain(pieces.iter().map(<[u8; 2]>::as_slice)),
-        )?;
+        let found = rows.sums_of(STATE_TABLES.chunks(1).chain(pieces.iter().map(<[u8; 2]>::as_slice)))?;
         if found.state != head.sums.state {
             return Err(ROWS_MISSING);
         }
@@ -504,9 +449,8 @@ impl Vault {
         let buckets = rows.collect(&RowKey::new(Table::Bucket), &directory, |key, row| {
             Some((RowKey::last_number(key)?, Bucket::decode(row)?))
         })?;
-        let outbox = rows.collect(&RowKey::new(Table::Outbox), &directory, |_, row| {
-            OutboxRow::decode(row)
-        })?;
+        let outbox =
+            rows.collect(&RowKey::new(Table::Outbox), &directory, |_, row| OutboxRow::decode(row))?;
         for (number, room) in names {
             directory.add_room(number, room);
         }
@@ -519,44 +463,26 @@ impl Vault {
         Ok(Self {
             rows,
             directory: RwLock::new(directory),
-            progress: Mutex::new(Progress {
-                head,
-                halted: false,
-                file,
-            }),
+            progress: Mutex::new(Progress { head, halted: false, file }),
             _folder: folder,
         })
     }
 
     fn directory(&self) -> RwLockReadGuard<'_, Directory> {
-        self.directory
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn metas(&self, directory: &Directory) -> Result<Vec<(RoomId, Vec<u8>)>, VaultError> {
-        self.rows
-            .collect(&RowKey::new(Table::RoomMeta), directory, |key, meta| {
-                let room = directory.room(RowKey::last_number(key)?)?;
-                Some((*room, meta.to_vec()))
-            })
+        self.rows.collect(&RowKey::new(Table::RoomMeta), directory, |key, meta| {
+            let room = directory.room(RowKey::last_number(key)?)?;
+            Some((*room, meta.to_vec()))
+        })
     }
 
-    fn room_row(
-        &self,
-        number: RoomNumber,
-        directory: &Directory,
-    ) -> Result<Option<RoomRow>, VaultError> {
-        let meta = self
-            .rows
-            .get(&RowKey::numbered(Table::RoomMeta, number), directory)?;
-        let state = self
-            .rows
-            .get(&RowKey::numbered(Table::RoomState, number), directory)?;
-        Ok(meta.zip(state).map(|(meta, state)| RoomRow {
-            state,
-            meta: meta.to_vec(),
-        }))
+    fn room_row(&self, number: RoomNumber, directory: &Directory) -> Result<Option<RoomRow>, VaultError> {
+        let meta = self.rows.get(&RowKey::numbered(Table::RoomMeta, number), directory)?;
+        let state = self.rows.get(&RowKey::numbered(Table::RoomState, number), directory)?;
+        Ok(meta.zip(state).map(|(meta, state)| RoomRow { state, meta: meta.to_vec() }))
     }
 
     fn line(
@@ -578,13 +504,9 @@ impl Vault {
         directory: &Directory,
         visit: &mut dyn FnMut(HistoryRow) -> ControlFlow<()>,
     ) -> Result<(), VaultError> {
-        self.rows.scan(
-            Table::History,
-            range,
-            direction,
-            directory,
-            &mut |_, row| decoded(Table::History, HistoryRow::decode(&row)).map(&mut *visit),
-        )
+        self.rows.scan(Table::History, range, direction, directory, &mut |_, row| {
+            decoded(Table::History, HistoryRow::decode(&row)).map(&mut *visit)
+        })
     }
 
     /// The messages of some buckets that may hold what is wanted, newest first.
@@ -606,13 +528,13 @@ impl Vault {
                 directory,
                 &mut |_, block| {
                     let entries = decoded(Table::Postings, Entry::all_of(&block))?;
-                    found.extend(entries.iter().filter(|entry| entry.may_hold(wanted)).map(
-                        |entry| Candidate {
+                    found.extend(
+                        entries.iter().filter(|entry| entry.may_hold(wanted)).map(|entry| Candidate {
                             sent_at: entry.sent_at,
                             seq: entry.seq,
                             number,
-                        },
-                    ));
+                        }),
+                    );
                     Ok(ControlFlow::Continue(()))
                 },
             )?;
@@ -638,9 +560,7 @@ struct Candidate {
 }
 
 fn placed(number: RoomNumber, seq: u64) -> Vec<u8> {
-    RowKey::placed(Table::History, number, seq)
-        .as_bytes()
-        .to_vec()
+    RowKey::placed(Table::History, number, seq).as_bytes().to_vec()
 }
 
 fn history_range(number: RoomNumber) -> KeyRange {

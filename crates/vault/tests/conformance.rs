@@ -4,9 +4,7 @@
 
 use mildam_records::{AccountId, ClientMessageId, Hash, ReceiptKind, RoomId};
 use mildam_vault::hazmat::{Argon2Cost, open_with_argon2};
-use mildam_vault::{
-    Changes, HistoryRow, OutboxRow, ReceiptRow, RoomRow, Secret, Slot, Unlock, Vault,
-};
+use mildam_vault::{Changes, HistoryRow, OutboxRow, ReceiptRow, RoomRow, Secret, Slot, Unlock, Vault};
 use tempfile::TempDir;
 
 /// 2026, in the middle of a period.
@@ -39,14 +37,7 @@ fn line(seq: u64, from: &str, text: &str) -> HistoryRow {
 }
 
 fn waiting(n: u64, to: u8) -> OutboxRow {
-    OutboxRow {
-        order: 0,
-        room: room(to),
-        id: id(n),
-        body: b"body".to_vec(),
-        sealed: None,
-        created_at: NOW,
-    }
+    OutboxRow { order: 0, room: room(to), id: id(n), body: b"body".to_vec(), sealed: None, created_at: NOW }
 }
 
 fn put_lines(vault: &Vault, to: u8, lines: &[HistoryRow]) {
@@ -58,12 +49,7 @@ fn put_lines(vault: &Vault, to: u8, lines: &[HistoryRow]) {
 }
 
 fn found(vault: &Vault, query: &str) -> Vec<(u8, u64)> {
-    vault
-        .search(query, 100)
-        .unwrap()
-        .into_iter()
-        .map(|hit| (hit.room.as_bytes()[0], hit.row.seq))
-        .collect()
+    vault.search(query, 100).unwrap().into_iter().map(|hit| (hit.room.as_bytes()[0], hit.row.seq)).collect()
 }
 
 trait Backend {
@@ -95,11 +81,7 @@ struct Disk {
 
 impl Disk {
     fn open(folder: TempDir) -> Self {
-        let cheap = Argon2Cost {
-            memory_kib: 8,
-            passes: 1,
-            lanes: 1,
-        };
+        let cheap = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let unlock = Unlock::Passphrase("correct horse".to_owned().into());
         let vault = open_with_argon2(folder.path(), unlock, cheap).unwrap();
         Self { vault, folder }
@@ -161,21 +143,12 @@ fn accounts_are_found_by_id<B: Backend>() {
         .map(|(account, bytes)| (account.to_string(), bytes.to_vec()))
         .collect();
     all.sort();
-    assert_eq!(
-        all,
-        [
-            ("alice".to_owned(), b"3".to_vec()),
-            ("bob".to_owned(), b"2".to_vec())
-        ]
-    );
+    assert_eq!(all, [("alice".to_owned(), b"3".to_vec()), ("bob".to_owned(), b"2".to_vec())]);
 }
 
 fn rooms_keep_state_and_meta<B: Backend>() {
     let store = B::begin();
-    let row = |n: u8| RoomRow {
-        state: Secret::new(vec![n; 20_000]),
-        meta: vec![n],
-    };
+    let row = |n: u8| RoomRow { state: Secret::new(vec![n; 20_000]), meta: vec![n] };
     let mut changes = Changes::new();
     changes.put_room(&room(9), row(1));
     changes.put_room(&room(2), row(2));
@@ -187,18 +160,9 @@ fn rooms_keep_state_and_meta<B: Backend>() {
     let vault = store.vault();
     assert_eq!(vault.room(&room(9)).unwrap().unwrap(), row(3));
     assert_eq!(vault.room(&room(1)).unwrap(), None);
-    assert_eq!(
-        vault.rooms().unwrap(),
-        [(room(9), row(3)), (room(2), row(2))]
-    );
-    assert_eq!(
-        vault.room_metas().unwrap(),
-        [(room(9), vec![3]), (room(2), vec![2])]
-    );
-    assert_eq!(
-        vault.log_hash(&room(2), 1).unwrap(),
-        Some(Hash::from_bytes([2; 32]))
-    );
+    assert_eq!(vault.rooms().unwrap(), [(room(9), row(3)), (room(2), row(2))]);
+    assert_eq!(vault.room_metas().unwrap(), [(room(9), vec![3]), (room(2), vec![2])]);
+    assert_eq!(vault.log_hash(&room(2), 1).unwrap(), Some(Hash::from_bytes([2; 32])));
     assert_eq!(vault.log_hash(&room(2), 2).unwrap(), None);
     assert_eq!(vault.log_hash(&room(1), 1).unwrap(), None);
 }
@@ -206,9 +170,8 @@ fn rooms_keep_state_and_meta<B: Backend>() {
 /// REQ L2: the history is read in pages, oldest first.
 fn history_is_paged<B: Backend>() {
     let store = B::begin();
-    let lines: Vec<_> = (1..=300)
-        .map(|seq| line(seq, if seq % 3 == 0 { "alice" } else { "bob" }, "안녕"))
-        .collect();
+    let lines: Vec<_> =
+        (1..=300).map(|seq| line(seq, if seq % 3 == 0 { "alice" } else { "bob" }, "안녕")).collect();
     put_lines(store.vault(), 1, &lines);
     put_lines(store.vault(), 2, &[line(1, "carol", "other room")]);
     let store = store.reopen();
@@ -227,28 +190,18 @@ fn history_is_paged<B: Backend>() {
     assert!(vault.history(&room(3), None, 10).unwrap().is_empty());
     assert_eq!(vault.last_message(&room(1)).unwrap().unwrap().seq, 300);
     assert_eq!(vault.last_message(&room(3)).unwrap(), None);
-    assert_eq!(
-        vault.message_by_id(&room(1), &id(77)).unwrap(),
-        Some(line(77, "bob", "안녕"))
-    );
+    assert_eq!(vault.message_by_id(&room(1), &id(77)).unwrap(), Some(line(77, "bob", "안녕")));
     assert_eq!(vault.message_by_id(&room(2), &id(77)).unwrap(), None);
     assert_eq!(vault.unread(&room(1), 0, &account("alice")).unwrap(), 200);
     assert_eq!(vault.unread(&room(1), 298, &account("alice")).unwrap(), 1);
     assert_eq!(vault.unread(&room(1), 300, &account("alice")).unwrap(), 0);
-    assert_eq!(
-        vault.unread(&room(1), u64::MAX, &account("alice")).unwrap(),
-        0
-    );
+    assert_eq!(vault.unread(&room(1), u64::MAX, &account("alice")).unwrap(), 0);
 }
 
 fn a_line_can_be_replaced<B: Backend>() {
     let store = B::begin();
     put_lines(store.vault(), 1, &[line(1, "bob", "처음 사과")]);
-    let replaced = HistoryRow {
-        id: id(99),
-        sent_at: NOW + 90 * DAY,
-        ..line(1, "bob", "나중 사과")
-    };
+    let replaced = HistoryRow { id: id(99), sent_at: NOW + 90 * DAY, ..line(1, "bob", "나중 사과") };
     put_lines(store.vault(), 1, &[replaced.clone(), replaced.clone()]);
     let store = store.reopen();
     let vault = store.vault();
@@ -268,10 +221,7 @@ fn the_outbox_keeps_its_order<B: Backend>() {
     }
     let store = store.reopen();
     let mut changes = Changes::new();
-    let sealed = OutboxRow {
-        sealed: Some(vec![9; 5000]),
-        ..waiting(5, 1)
-    };
+    let sealed = OutboxRow { sealed: Some(vec![9; 5000]), ..waiting(5, 1) };
     changes.put_outbox(sealed);
     changes.remove_outbox(&room(2), &id(3));
     changes.remove_outbox(&room(2), &id(4));
@@ -299,11 +249,7 @@ fn receipts_are_kept_by_member_and_kind<B: Backend>() {
     let store = store.reopen();
     let mut receipts = store.vault().receipts(&room(1)).unwrap();
     receipts.sort_by_key(|row| (row.account.clone(), row.kind));
-    let row = |name, kind, seq| ReceiptRow {
-        account: account(name),
-        kind,
-        seq,
-    };
+    let row = |name, kind, seq| ReceiptRow { account: account(name), kind, seq };
     assert_eq!(
         receipts,
         [
@@ -318,10 +264,7 @@ fn receipts_are_kept_by_member_and_kind<B: Backend>() {
 /// REQ L2: Korean is found inside words, newest first, in all rooms and periods.
 fn search_goes_through_all_rooms<B: Backend>() {
     let store = B::begin();
-    let at = |days: u64, row: HistoryRow| HistoryRow {
-        sent_at: NOW - days * DAY,
-        ..row
-    };
+    let at = |days: u64, row: HistoryRow| HistoryRow { sent_at: NOW - days * DAY, ..row };
     put_lines(
         store.vault(),
         1,
@@ -336,10 +279,7 @@ fn search_goes_through_all_rooms<B: Backend>() {
         2,
         &[
             at(35, line(1, "carol", "우리 학교는 멀다")),
-            HistoryRow {
-                text: None,
-                ..line(2, "carol", "학교")
-            },
+            HistoryRow { text: None, ..line(2, "carol", "학교") },
         ],
     );
     let store = store.reopen();

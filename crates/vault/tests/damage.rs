@@ -11,16 +11,8 @@ use mildam_vault::{Changes, HistoryRow, Slot, Unlock, Vault, VaultError};
 use tempfile::TempDir;
 
 fn open(folder: &Path, passphrase: &str) -> Result<Vault, VaultError> {
-    let cheap = Argon2Cost {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
-    };
-    open_with_argon2(
-        folder,
-        Unlock::Passphrase(passphrase.to_owned().into()),
-        cheap,
-    )
+    let cheap = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+    open_with_argon2(folder, Unlock::Passphrase(passphrase.to_owned().into()), cheap)
 }
 
 fn room() -> RoomId {
@@ -114,11 +106,7 @@ fn every_flipped_byte_of_the_key_slot_is_noticed() {
     }
     for length in 0..slot.len() {
         let (_damaged, opened) = open_with(folder.path(), name, &slot[..length], "right");
-        assert_eq!(
-            opened.unwrap_err().code(),
-            "vault_damaged",
-            "length {length}"
-        );
+        assert_eq!(opened.unwrap_err().code(), "vault_damaged", "length {length}");
     }
 }
 
@@ -127,10 +115,7 @@ fn a_wrong_passphrase_is_told_from_damage() {
     // REQ L1
     let folder = filled(1, 0);
     for wrong in ["", "Right", "right "] {
-        assert!(matches!(
-            open(folder.path(), wrong),
-            Err(VaultError::WrongPassphrase)
-        ));
+        assert!(matches!(open(folder.path(), wrong), Err(VaultError::WrongPassphrase)));
     }
     assert!(open(folder.path(), "right").is_ok());
 }

@@ -15,11 +15,7 @@ use mildam_vault::{Changes, HistoryRow, OutboxRow, RoomRow, Secret, Unlock, Vaul
 const FOLDER: &str = "MILDAM_TEST_VAULT";
 
 fn open(folder: &Path) -> Result<Vault, VaultError> {
-    let cheap = Argon2Cost {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
-    };
+    let cheap = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
     open_with_argon2(folder, Unlock::Passphrase("pass".to_owned().into()), cheap)
 }
 
@@ -38,10 +34,7 @@ fn commit(vault: &Vault, seq: u64) {
     let mut changes = Changes::new();
     changes.put_room(
         &room(),
-        RoomRow {
-            state: Secret::new(seq.to_be_bytes().repeat(3000)),
-            meta: seq.to_be_bytes().to_vec(),
-        },
+        RoomRow { state: Secret::new(seq.to_be_bytes().repeat(3000)), meta: seq.to_be_bytes().to_vec() },
     );
     changes.put_log_hash(&room(), seq, Hash::from_bytes([1; 32]));
     changes.put_message(
@@ -105,11 +98,7 @@ impl Other {
             .unwrap();
         let stdin = process.stdin.take().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self {
-            process,
-            stdin,
-            lines,
-        }
+        Self { process, stdin, lines }
     }
 
     /// The next word that the other process says, if it says another.

@@ -14,12 +14,7 @@ const DAY: u64 = 24 * 60 * 60 * 1000;
 /// case, then each word of the query anywhere, but a Latin beginning only where no Latin goes
 /// before.
 fn scan_matches(text: &str, query: &str) -> bool {
-    let text: Vec<char> = text
-        .nfc()
-        .collect::<String>()
-        .to_lowercase()
-        .chars()
-        .collect();
+    let text: Vec<char> = text.nfc().collect::<String>().to_lowercase().chars().collect();
     let query = query.nfc().collect::<String>().to_lowercase();
     let mut words = query
         .split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric())
@@ -42,11 +37,7 @@ fn text(longest: usize) -> impl Strategy<Value = String> {
     ]);
     (prop::collection::vec(letter, 1..=longest), any::<bool>()).prop_map(|(letters, decompose)| {
         let text: String = letters.into_iter().collect();
-        if decompose {
-            text.nfd().collect()
-        } else {
-            text
-        }
+        if decompose { text.nfd().collect() } else { text }
     })
 }
 

@@ -22,11 +22,7 @@ fn id() -> ClientMessageId {
 }
 
 fn fill(folder: &Path) {
-    let cheap = Argon2Cost {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
-    };
+    let cheap = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
     let unlock = Unlock::Passphrase(PASSPHRASE.to_owned().into());
     let vault = open_with_argon2(folder, unlock, cheap).unwrap();
     let bob: AccountId = "bob.of.busan".parse().unwrap();
@@ -82,15 +78,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn utf16(text: &str, big: bool) -> Vec<u8> {
-    text.encode_utf16()
-        .flat_map(|unit| {
-            if big {
-                unit.to_be_bytes()
-            } else {
-                unit.to_le_bytes()
-            }
-        })
-        .collect()
+    text.encode_utf16().flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
 }
 
 fn holds(bytes: &[u8], needle: &[u8]) -> bool {
@@ -123,14 +111,8 @@ fn nothing_is_readable_in_any_file() {
         needles.push((format!("{text} (UTF-16LE)"), utf16(text, false)));
         needles.push((format!("{text} (UTF-16BE)"), utf16(text, true)));
     }
-    needles.push((
-        "room id, base64url".to_owned(),
-        room().to_string().into_bytes(),
-    ));
-    needles.push((
-        "message id, base64url".to_owned(),
-        id().to_string().into_bytes(),
-    ));
+    needles.push(("room id, base64url".to_owned(), room().to_string().into_bytes()));
+    needles.push(("message id, base64url".to_owned(), id().to_string().into_bytes()));
 
     let mut total = 0;
     for file in files(folder.path()) {

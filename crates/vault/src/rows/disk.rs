@@ -13,8 +13,8 @@
 //!   also cleans segments as it writes.
 //! * **Panics are caught.** sled asserts where it should report. On a damaged file that must lead
 //!   to an error that a person can be told, so every call goes through [`guarded`].
-//! * **Lost ends are noticed.** sled cuts its log at the first bytes that do not add up, without a
-//!   word. [`Head`](crate::head::Head) tells.
+//! * **Losses are noticed.** sled cuts its log at the first bytes that do not add up, without a
+//!   word. [`head`](crate::head) and [`sum`](crate::sum) tell.
 
 use std::fs::{File, OpenOptions};
 use std::ops::ControlFlow;
@@ -49,10 +49,7 @@ impl DiskRows {
     /// Opens the store in `folder`, or makes it.
     pub(crate) fn open(folder: &Path) -> Result<Self, VaultError> {
         let db = guarded(|| open_patiently(folder))?;
-        let data = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(folder.join("db"))?;
+        let data = OpenOptions::new().read(true).write(true).open(folder.join("db"))?;
         let rows = Self { db: Some(db), data };
         rows.sync()?;
         // The files themselves must be findable after a power cut.
@@ -71,19 +68,10 @@ impl DiskRows {
 impl Rows for DiskRows {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
         let db = self.db()?;
-        guarded(|| {
-            db.get(key)
-                .map(|value| value.map(|value| value.to_vec()))
-                .map_err(from_sled)
-        })
+        guarded(|| db.get(key).map(|value| value.map(|value| value.to_vec())).map_err(from_sled))
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), VaultError> {
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visit<'_>) -> Result<(), VaultError> {
         if range.from >= range.to {
             return Ok(());
         }
@@ -137,11 +125,8 @@ impl Drop for DiskRows {
 fn open_patiently(folder: &Path) -> Result<sled::Db, VaultError> {
     let mut waited = Duration::ZERO;
     loop {
-        let opened = sled::Config::new()
-            .path(folder)
-            .cache_capacity(CACHE_CAPACITY)
-            .flush_every_ms(None)
-            .open();
+        let opened =
+            sled::Config::new().path(folder).cache_capacity(CACHE_CAPACITY).flush_every_ms(None).open();
         match opened {
             Err(sled::Error::Io(error)) if is_lock_error(&error) => {
                 if waited >= LOCK_PATIENCE {

@@ -16,12 +16,7 @@ impl Rows for MemoryRows {
         Ok(rows.get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), VaultError> {
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visit<'_>) -> Result<(), VaultError> {
         if range.from >= range.to {
             return Ok(());
         }
