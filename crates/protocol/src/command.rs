@@ -7,8 +7,8 @@ use mildam_records::bytes::Bytes;
 use mildam_records::id::{AccountId, DeviceId, Hash, RoomId};
 use mildam_records::keys::Signature;
 use mildam_records::{
-    AccountKeys, DeviceList, EpochAnnouncement, IdentityPublicKey, LogItem, LogPosition, Message,
-    Receipt, RoomChange, RoomKind, SealedProfile, SignedPreKey, Snapshot, Wrap,
+    AccountKeys, DeviceList, EpochAnnouncement, IdentityPublicKey, LogItem, LogPosition, Message, Receipt,
+    RoomChange, RoomKind, SealedProfile, SignedPreKey, Snapshot, Wrap,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

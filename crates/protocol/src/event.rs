@@ -59,3 +59,12 @@ pub enum Event {
     /// The session has ended.
     SessionEnded {},
 }
+
+impl Event {
+    /// The event as JSON, written once for everybody who gets it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Every part is a string, a number or a record: none of them can fail to serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}

@@ -7,16 +7,20 @@
 //! 1. [`frame`]: length-prefixed frames, their limit checked before anything is allocated;
 //! 2. [`set_up`]: the RSA/AES set-up, one struct per state on both sides;
 //! 3. [`session`]: the session cipher, which binds every frame to its direction and position;
-//! 4. [`envelope`]: `{command, data}` requests, `{status, data | message}` answers, and pushes;
-//! 5. [`command`] and [`event`]: what can be asked and what is told.
+//!    its envelopes are `{command, data}` requests, `{status, data | message}` answers, and pushes;
+//! 4. [`command`] and [`event`]: what can be asked and what is told.
 
 pub mod code;
 pub mod command;
 pub mod event;
+pub mod frame;
 pub mod link;
+pub mod session;
+pub mod set_up;
 
 pub use code::Code;
 pub use command::{Command, Request};
 pub use event::Event;
 pub use link::ServerLink;
 pub use mildam_records as records;
+pub use session::{Refusal, SessionError};

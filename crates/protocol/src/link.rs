@@ -39,18 +39,12 @@ impl ServerLink {
     pub fn new(host: &str, port: u16, fingerprint: Hash) -> Result<Self, LinkError> {
         let named = !host.is_empty()
             && host.len() <= 253
-            && host
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_'));
+            && host.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_'));
         let ipv6 = host.parse::<std::net::Ipv6Addr>().is_ok();
         if port == 0 || !(named || ipv6) {
             return Err(LinkError::Address);
         }
-        Ok(Self {
-            host: host.to_ascii_lowercase(),
-            port,
-            fingerprint,
-        })
+        Ok(Self { host: host.to_ascii_lowercase(), port, fingerprint })
     }
 
     /// Host, without brackets.
@@ -132,9 +126,7 @@ mod tests {
         assert_eq!(read("https://a:1/#x"), Err(LinkError::Scheme));
         assert_eq!(read("mildam://a:1"), Err(LinkError::Fingerprint));
         assert_eq!(read("mildam://a:1/#abc"), Err(LinkError::Fingerprint));
-        for address in [
-            "", "a", "a:", "a:0", "a:70000", "a/b:1", "::1:5", "[::1:5", "밀담:1", ":5",
-        ] {
+        for address in ["", "a", "a:", "a:0", "a:70000", "a/b:1", "::1:5", "[::1:5", "밀담:1", ":5"] {
             let text = format!("mildam://{address}/#{fingerprint}");
             assert_eq!(read(&text), Err(LinkError::Address), "{text}");
         }

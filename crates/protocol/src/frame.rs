@@ -1,0 +1,156 @@
+//! Frames: a length, then so many bytes.
+//!
+//! ```text
+//! frame = u32 big-endian length of the payload || payload
+//! ```
+//!
+//! The length is judged before a byte of the payload is kept, so that no peer makes the other
+//! allocate more than the limit of the phase that the connection is in.
+
+use std::collections::VecDeque;
+
+/// Bytes of the length.
+pub const HEADER: usize = 4;
+/// The longest payload while the set-up is under way.
+pub const SET_UP_LIMIT: usize = 16 * 1024;
+/// The longest payload afterwards.
+pub const SESSION_LIMIT: usize = 1024 * 1024;
+
+/// Why bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The payload is longer than the limit.
+    #[error("a frame of {length} bytes exceeds the limit of {limit}")]
+    TooLong {
+        /// What the frame says.
+        length: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// A payload of no bytes means nothing.
+    #[error("an empty frame")]
+    Empty,
+}
+
+fn judge(length: usize, limit: usize) -> Result<(), FrameError> {
+    match length {
+        0 => Err(FrameError::Empty),
+        _ if length > limit => Err(FrameError::TooLong { length, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the length before a payload.
+///
+/// # Errors
+/// [`FrameError`] for a payload that no receiver would take.
+pub fn encode(payload: &[u8]) -> Result<Vec<u8>, FrameError> {
+    judge(payload.len(), SESSION_LIMIT)?;
+    let length = u32::try_from(payload.len())
+        .map_err(|_| FrameError::TooLong { length: payload.len(), limit: SESSION_LIMIT })?;
+    let mut frame = Vec::with_capacity(HEADER.saturating_add(payload.len()));
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(payload);
+    Ok(frame)
+}
+
+/// Reads the length of a frame, for who reads header and payload separately.
+///
+/// # Errors
+/// [`FrameError`] for a length of zero or above the limit.
+pub fn payload_length(header: [u8; HEADER], limit: usize) -> Result<usize, FrameError> {
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    judge(length, limit).map(|()| length)
+}
+
+/// Cuts a stream of bytes into payloads.
+#[derive(Debug)]
+pub struct Decoder {
+    limit: usize,
+    buffer: VecDeque<u8>,
+}
+
+impl Decoder {
+    /// Begins a stream whose payloads have at most `limit` bytes.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, buffer: VecDeque::new() }
+    }
+
+    /// From the next frame on another limit holds.
+    pub const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Takes bytes as they arrive.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.buffer.extend(bytes);
+    }
+
+    /// The next payload, if it is there whole.
+    ///
+    /// # Errors
+    /// [`FrameError`] as soon as a length is known to be wrong. The stream is of no use then.
+    #[expect(clippy::should_implement_trait, reason = "an error ends the stream, None does not")]
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
+        let mut header = [0; HEADER];
+        for (at, byte) in header.iter_mut().enumerate() {
+            match self.buffer.get(at) {
+                Some(there) => *byte = *there,
+                None => return Ok(None),
+            }
+        }
+        let length = payload_length(header, self.limit)?;
+        if self.buffer.len() < HEADER.saturating_add(length) {
+            return Ok(None);
+        }
+        self.buffer.drain(..HEADER);
+        Ok(Some(self.buffer.drain(..length).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    // REQ T1
+    #[test]
+    fn a_length_is_judged_before_its_payload_arrives() {
+        let mut decoder = Decoder::new(SET_UP_LIMIT);
+        decoder.extend(&u32::MAX.to_be_bytes());
+        assert!(matches!(decoder.next(), Err(FrameError::TooLong { .. })));
+        let mut decoder = Decoder::new(SET_UP_LIMIT);
+        decoder.extend(&[0; 4]);
+        assert_eq!(decoder.next(), Err(FrameError::Empty));
+    }
+
+    proptest! {
+        #[test]
+        fn payloads_come_back_however_the_stream_is_cut(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 1..8),
+            cut in 1_usize..64,
+        ) {
+            let stream: Vec<u8> = payloads.iter().flat_map(|p| encode(p).unwrap()).collect();
+            let mut decoder = Decoder::new(SESSION_LIMIT);
+            let mut read = Vec::new();
+            for piece in stream.chunks(cut) {
+                decoder.extend(piece);
+                while let Some(payload) = decoder.next().unwrap() {
+                    read.push(payload);
+                }
+            }
+            prop_assert_eq!(read, payloads);
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
+            let mut decoder = Decoder::new(SET_UP_LIMIT);
+            decoder.extend(&bytes);
+            while let Ok(Some(payload)) = decoder.next() {
+                prop_assert!(payload.len() <= SET_UP_LIMIT);
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The session: what encrypts everything after the set-up.
+//!
+//! Each direction has its own AES-256-GCM key and its own count of frames. A frame's position and
+//! direction are in the AAD, so a frame that is replayed, reordered, reflected, left out or altered
+//! does not open, and the connection ends there.
+//!
+//! ```text
+//! request  = IV (16) || ciphertext of {"command", "id", "session"?, "data"} || tag (16)
+//!            AAD = T("mildam/request/v1", position)
+//! answer   = {"status": "success", "id"?, "data": base64url(IV (16) || ciphertext || tag (16))}
+//!            {"status": "invalid" | "fail", "id"?, "code", "message", "proof": base64url(IV || tag)}
+//!            AAD = T("mildam/answer/v1", position, status, id?, code?, message?)
+//! ```
+//!
+//! What stands in clear in an answer is authenticated with it. An answer without an id is a push.
+
+mod cipher;
+pub mod client;
+mod envelope;
+pub mod server;
+
+pub use client::{ClientSession, Incoming};
+pub use server::{IncomingRequest, ServerSession};
+
+use crate::code::Code;
+
+/// Frames that one key may carry in one direction; then a new connection is due.
+pub const FRAME_LIMIT: u64 = 1 << 32;
+
+/// A request that was not done: what an answer tells.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: Code,
+    /// For people; without data of users.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with its words.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Why a session ends. Each is fatal: the connection must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The frame does not open at this place: altered, replayed, reordered, or from another
+    /// session.
+    #[error("a frame does not open at this place of the session")]
+    NotAuthentic,
+    /// The frame opened, but is not of the form that it must have.
+    #[error("a frame is malformed")]
+    Malformed,
+    /// The key has carried as many frames as it may.
+    #[error("the session key is used up")]
+    UsedUp,
+    /// Something this side wanted to send cannot be written.
+    #[error("a frame could not be written")]
+    Local,
+}
+
+#[cfg(test)]
+mod tests;

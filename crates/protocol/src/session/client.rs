@@ -1,0 +1,111 @@
+//! The client's side of a session.
+
+use rand_core::CryptoRng;
+
+use super::cipher::Direction;
+use super::envelope::{Answer, REQUEST_LABEL, RequestOut, Status};
+use super::{Refusal, SessionError};
+use crate::code::Code;
+use crate::command::{Command, SessionId};
+use crate::event::Event;
+use crate::set_up::Keys;
+
+/// A session as the client holds it.
+#[derive(Debug)]
+pub struct ClientSession {
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl ClientSession {
+    pub(crate) fn new(keys: &Keys) -> Self {
+        Self {
+            sealer: Sealer(Direction::new(&keys.client_to_server)),
+            opener: Opener(Direction::new(&keys.server_to_client)),
+        }
+    }
+
+    /// The two directions, for the tasks that write and read.
+    #[must_use]
+    pub fn split(self) -> (Sealer, Opener) {
+        (self.sealer, self.opener)
+    }
+}
+
+/// Writes requests.
+#[derive(Debug)]
+pub struct Sealer(pub(super) Direction);
+
+impl Sealer {
+    /// Writes a request. Payloads must be sent in the order in which they were written.
+    ///
+    /// # Errors
+    /// [`SessionError::UsedUp`] or [`SessionError::Local`].
+    pub fn request<C: Command>(
+        &mut self,
+        id: u64,
+        session: Option<&SessionId>,
+        command: &C,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, SessionError> {
+        let request = RequestOut { command: C::NAME, id, session, data: command };
+        let plain = serde_json::to_vec(&request).map_err(|_| SessionError::Local)?;
+        let aad = self.0.aad(REQUEST_LABEL);
+        self.0.seal(&plain, &aad, rng)
+    }
+}
+
+/// What comes from the server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// The answer to a request.
+    Answer {
+        /// The request's id.
+        id: u64,
+        /// `data`, or why there is none.
+        outcome: Result<serde_json::Value, Refusal>,
+    },
+    /// Something the server tells by itself.
+    Push(Box<Event>),
+    /// A push that this version does not know; to be ignored.
+    UnknownPush,
+}
+
+/// Reads answers and pushes.
+#[derive(Debug)]
+pub struct Opener(pub(super) Direction);
+
+impl Opener {
+    /// Reads the next payload.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the connection must be closed.
+    pub fn open(&mut self, payload: &[u8]) -> Result<Incoming, SessionError> {
+        let answer: Answer = serde_json::from_slice(payload).map_err(|_| SessionError::Malformed)?;
+        let aad = answer.aad(&self.0);
+        let Answer { status, id, code, message, data, proof } = answer;
+        match (status, data, proof) {
+            (Status::Success, Some(data), None) => {
+                let plain = self.0.open(&data, &aad)?;
+                let value = serde_json::from_slice(&plain).map_err(|_| SessionError::Malformed)?;
+                Ok(match id {
+                    Some(id) => Incoming::Answer { id, outcome: Ok(value) },
+                    None => Self::push(value),
+                })
+            }
+            (Status::Invalid | Status::Fail, None, Some(proof)) => {
+                if !self.0.open(&proof, &aad)?.is_empty() {
+                    return Err(SessionError::Malformed);
+                }
+                let id = id.ok_or(SessionError::Malformed)?;
+                let code = serde_json::from_value(serde_json::Value::from(code)).unwrap_or(Code::Unknown);
+                Ok(Incoming::Answer { id, outcome: Err(Refusal::new(code, message.unwrap_or_default())) })
+            }
+            _ => Err(SessionError::Malformed),
+        }
+    }
+
+    fn push(value: serde_json::Value) -> Incoming {
+        serde_json::from_value(value).map_or(Incoming::UnknownPush, |event| Incoming::Push(Box::new(event)))
+    }
+}
