@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::Bytes;
 use crate::canonical::Canonical;
 use crate::id::{AccountId, DeviceId, Hash};
-use crate::keys::{
-    DevicePublicKey, IdentityPublicKey, PreKeyPublic, RecordError, Signature, WrapPublicKey,
-};
+use crate::keys::{DevicePublicKey, IdentityPublicKey, PreKeyPublic, RecordError, Signature, WrapPublicKey};
 
 /// One device's keys, countersigned by its own device key so that nobody can list a key that is
 /// not theirs.
@@ -42,11 +40,7 @@ impl Certificate {
             .bytes(device_key.as_bytes())
             .hash();
         let mut id = [0; DeviceId::LENGTH];
-        id.copy_from_slice(
-            hash.as_bytes()
-                .first_chunk::<{ DeviceId::LENGTH }>()
-                .unwrap_or(&[0; 16]),
-        );
+        id.copy_from_slice(hash.as_bytes().first_chunk::<{ DeviceId::LENGTH }>().unwrap_or(&[0; 16]));
         DeviceId::from_bytes(id)
     }
 
@@ -69,11 +63,27 @@ impl Certificate {
         if Self::device_id(&self.account, &self.wrap_key, &self.device_key) != self.device {
             return Err(RecordError::Inconsistent("certificate"));
         }
-        self.device_key.verify(
-            self.signed_bytes().as_bytes(),
-            &self.signature,
-            "certificate",
-        )
+        self.device_key.verify(self.signed_bytes().as_bytes(), &self.signature, "certificate")
+    }
+}
+
+impl Certificate {
+    /// What a device signs to log in: `T("mildam/login/v1", account, device, transcript)`, where
+    /// `transcript` is the hash of the connection's set-up.
+    #[must_use]
+    pub fn login_bytes(&self, transcript: &Hash) -> Canonical {
+        Canonical::new("mildam/login/v1")
+            .text(self.account.as_str())
+            .bytes(self.device.as_bytes())
+            .bytes(transcript.as_bytes())
+    }
+
+    /// Checks that the device is at the other end of the connection with that transcript.
+    ///
+    /// # Errors
+    /// [`RecordError::BadSignature`]
+    pub fn verify_login(&self, transcript: &Hash, proof: &Signature) -> Result<(), RecordError> {
+        self.device_key.verify(self.login_bytes(transcript).as_bytes(), proof, "login proof")
     }
 }
 
@@ -124,11 +134,7 @@ impl DeviceList {
             .bytes(self.identity.as_bytes())
             .integer(self.generation)
             .integer(self.version)
-            .optional(
-                self.previous
-                    .as_ref()
-                    .map(|hash| hash.as_bytes().as_slice()),
-            )
+            .optional(self.previous.as_ref().map(|hash| hash.as_bytes().as_slice()))
             .list(self.certificates.iter().map(|certificate| {
                 Canonical::element()
                     .bytes(certificate.signed_bytes().as_bytes())
@@ -149,9 +155,7 @@ impl DeviceList {
     /// The certificate of a device, if it is listed.
     #[must_use]
     pub fn certificate(&self, device: &DeviceId) -> Option<&Certificate> {
-        self.certificates
-            .iter()
-            .find(|certificate| certificate.device == *device)
+        self.certificates.iter().find(|certificate| certificate.device == *device)
     }
 
     /// Checks everything that the list alone shows: certificates, their account, no device twice,
@@ -172,18 +176,10 @@ impl DeviceList {
             && first == matches!(self.signer, ListSigner::Identity);
         let own = self.identity == identity.fingerprint()
             && !self.certificates.is_empty()
-            && self
-                .certificates
-                .iter()
-                .enumerate()
-                .all(|(at, certificate)| {
-                    certificate.account == self.account
-                        && self
-                            .certificates
-                            .iter()
-                            .take(at)
-                            .all(|other| other.device != certificate.device)
-                });
+            && self.certificates.iter().enumerate().all(|(at, certificate)| {
+                certificate.account == self.account
+                    && self.certificates.iter().take(at).all(|other| other.device != certificate.device)
+            });
         if !numbered || !own {
             return Err(RecordError::Inconsistent(WHAT));
         }
@@ -201,11 +197,9 @@ impl DeviceList {
                     && self.previous == Some(previous.hash());
                 let signer = previous.certificate(device).filter(|_| follows);
                 let signer = signer.ok_or(RecordError::Inconsistent(WHAT))?;
-                let signature = Signature::from_slice(&self.signature)
-                    .ok_or(RecordError::BadSignature(WHAT))?;
-                signer
-                    .device_key
-                    .verify(signed.as_bytes(), &signature, WHAT)
+                let signature =
+                    Signature::from_slice(&self.signature).ok_or(RecordError::BadSignature(WHAT))?;
+                signer.device_key.verify(signed.as_bytes(), &signature, WHAT)
             }
         }
     }
@@ -246,9 +240,7 @@ impl SignedPreKey {
         if self.account != certificate.account || self.device != certificate.device {
             return Err(RecordError::Inconsistent("prekey"));
         }
-        certificate
-            .device_key
-            .verify(self.signed_bytes().as_bytes(), &self.signature, "prekey")
+        certificate.device_key.verify(self.signed_bytes().as_bytes(), &self.signature, "prekey")
     }
 }
 
@@ -285,12 +277,7 @@ impl AccountKeys {
         for (at, prekey) in self.prekeys.iter().enumerate() {
             let certificate = newest
                 .certificate(&prekey.device)
-                .filter(|_| {
-                    self.prekeys
-                        .iter()
-                        .take(at)
-                        .all(|other| other.device != prekey.device)
-                })
+                .filter(|_| self.prekeys.iter().take(at).all(|other| other.device != prekey.device))
                 .ok_or(RecordError::Inconsistent("prekeys"))?;
             prekey.verify(certificate)?;
         }

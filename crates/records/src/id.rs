@@ -64,21 +64,17 @@ impl std::str::FromStr for AccountId {
     type Err = RecordError;
 
     fn from_str(text: &str) -> Result<Self, RecordError> {
-        let allowed =
-            |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'.');
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'.');
         let fits = (Self::MIN..=Self::MAX).contains(&text.len())
             && text.bytes().all(allowed)
             && text.bytes().next().is_some_and(|c| c.is_ascii_lowercase());
-        fits.then(|| Self(text.to_owned()))
-            .ok_or(RecordError::Malformed("account id"))
+        fits.then(|| Self(text.to_owned())).ok_or(RecordError::Malformed("account id"))
     }
 }
 
 impl<'de> Deserialize<'de> for AccountId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        std::borrow::Cow::<'de, str>::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -103,16 +99,7 @@ mod tests {
         for good in ["bob", "alice.kim", "a_1", &"a".repeat(32)] {
             assert!(good.parse::<AccountId>().is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "ab",
-            "1ab",
-            ".ab",
-            "Bob",
-            "밀담밀담",
-            "a b c",
-            &"a".repeat(33),
-        ] {
+        for bad in ["", "ab", "1ab", ".ab", "Bob", "밀담밀담", "a b c", &"a".repeat(33)] {
             assert!(bad.parse::<AccountId>().is_err(), "{bad}");
         }
     }

@@ -50,15 +50,9 @@ pub const PSS_SALT_BYTES: usize = 32;
 /// the one DER form.
 pub fn rsa_from_spki(spki: &[u8], name: &'static str) -> Result<RsaPublicKey, RecordError> {
     let key = RsaPublicKey::from_public_key_der(spki).map_err(|_| RecordError::BadKey(name))?;
-    let one_form = key
-        .to_public_key_der()
-        .is_ok_and(|der| der.as_bytes() == spki);
+    let one_form = key.to_public_key_der().is_ok_and(|der| der.as_bytes() == spki);
     let fits = key.n().bits() == RSA_BITS && *key.e() == BoxedUint::from(RSA_EXPONENT);
-    if one_form && fits {
-        Ok(key)
-    } else {
-        Err(RecordError::BadKey(name))
-    }
+    if one_form && fits { Ok(key) } else { Err(RecordError::BadKey(name)) }
 }
 
 macro_rules! rsa_public_key {
@@ -139,12 +133,7 @@ impl IdentityPublicKey {
     ///
     /// # Errors
     /// [`RecordError::BadSignature`] if it does not fit.
-    pub fn verify(
-        &self,
-        signed: &[u8],
-        signature: &[u8],
-        what: &'static str,
-    ) -> Result<(), RecordError> {
+    pub fn verify(&self, signed: &[u8], signature: &[u8], what: &'static str) -> Result<(), RecordError> {
         let key = pss::VerifyingKey::<Sha256>::new_with_salt_len(self.key.clone(), PSS_SALT_BYTES);
         pss::Signature::try_from(signature)
             .and_then(|signature| key.verify(signed, &signature))
@@ -192,11 +181,7 @@ impl DevicePublicKey {
 
 impl std::fmt::Debug for DevicePublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "DevicePublicKey({})",
-            BASE64URL_NOPAD.encode(self.as_bytes())
-        )
+        write!(f, "DevicePublicKey({})", BASE64URL_NOPAD.encode(self.as_bytes()))
     }
 }
 
@@ -236,11 +221,7 @@ impl PreKeyPublic {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let x25519 = bytes.get(PREKEY_BYTES - 32..);
         let fits = bytes.len() == PREKEY_BYTES && x25519.is_some_and(|x| x.iter().any(|b| *b != 0));
-        if fits {
-            Ok(Self(bytes.into()))
-        } else {
-            Err(RecordError::BadKey("prekey"))
-        }
+        if fits { Ok(Self(bytes.into())) } else { Err(RecordError::BadKey("prekey")) }
     }
 
     /// The 1216 bytes.
@@ -279,9 +260,7 @@ impl<'de> Deserialize<'de> for PreKeyPublic {
 impl FromStr for PreKeyPublic {
     type Err = RecordError;
     fn from_str(text: &str) -> Result<Self, RecordError> {
-        let bytes = BASE64URL_NOPAD
-            .decode(text.as_bytes())
-            .map_err(|_| RecordError::Malformed("prekey"))?;
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| RecordError::Malformed("prekey"))?;
         Self::from_bytes(&bytes)
     }
 }

@@ -11,6 +11,7 @@ pub mod canonical;
 pub mod id;
 pub mod keys;
 pub mod log;
+pub mod membership;
 pub mod message;
 pub mod room;
 
@@ -19,8 +20,9 @@ pub use canonical::Canonical;
 pub use id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};
 pub use keys::{DevicePublicKey, IdentityPublicKey, PreKeyPublic, RecordError, WrapPublicKey};
 pub use log::{LogEntry, LogHash, LogItem, LogPosition};
+pub use membership::{ChangeError, Membership};
 pub use message::{Message, MessageHeader, Receipt, ReceiptKind};
 pub use room::{
-    Change, EpochAnnouncement, Member, Recipient, Role, RoomChange, RoomKind, SealedProfile,
-    Snapshot, Suite, Wrap,
+    Change, EpochAnnouncement, Member, Recipient, Role, RoomChange, RoomKind, SealedProfile, Snapshot, Suite,
+    Wrap,
 };

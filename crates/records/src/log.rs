@@ -44,19 +44,13 @@ pub struct LogPosition {
 
 impl LogPosition {
     /// Before the first entry.
-    pub const START: Self = Self {
-        seq: 0,
-        hash: Hash::ZERO,
-    };
+    pub const START: Self = Self { seq: 0, hash: Hash::ZERO };
 
     /// The position after one more entry.
     #[must_use]
     pub fn then(&self, room: &RoomId, entry: &Hash) -> Self {
         let seq = self.seq.saturating_add(1);
-        Self {
-            seq,
-            hash: LogHash::next(room, seq, &self.hash, entry),
-        }
+        Self { seq, hash: LogHash::next(room, seq, &self.hash, entry) }
     }
 }
 

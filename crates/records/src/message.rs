@@ -91,9 +91,7 @@ impl Message {
     #[must_use]
     pub fn signed_bytes(&self) -> Canonical {
         let digest: [u8; 32] = Sha256::digest(&*self.ciphertext).into();
-        Canonical::new("mildam/signed-message/v1")
-            .bytes(self.header.canonical().as_bytes())
-            .bytes(&digest)
+        Canonical::new("mildam/signed-message/v1").bytes(self.header.canonical().as_bytes()).bytes(&digest)
     }
 
     /// `SHA-256(T("mildam/message-hash/v1", signed bytes, signature))`: the entry's hash in the log.

@@ -134,27 +134,18 @@ pub enum Change {
 impl Change {
     fn append_to(&self, bytes: Canonical) -> Canonical {
         match self {
-            Self::Created {
-                nonce,
-                kind,
-                suite,
-                members,
-            } => bytes
+            Self::Created { nonce, kind, suite, members } => bytes
                 .text("created")
                 .bytes(nonce.as_bytes())
                 .integer(kind.code())
                 .integer(suite.code())
                 .list(members.iter().map(Member::element)),
-            Self::Added { members, snapshot } => bytes
-                .text("added")
-                .list(members.iter().map(Member::element))
-                .bytes(snapshot.as_bytes()),
+            Self::Added { members, snapshot } => {
+                bytes.text("added").list(members.iter().map(Member::element)).bytes(snapshot.as_bytes())
+            }
             Self::Removed { account } => bytes.text("removed").text(account.as_str()),
             Self::Left => bytes.text("left"),
-            Self::Role { account, role } => bytes
-                .text("role")
-                .text(account.as_str())
-                .integer(role.code()),
+            Self::Role { account, role } => bytes.text("role").text(account.as_str()).integer(role.code()),
             Self::Banned { account } => bytes.text("banned").text(account.as_str()),
             Self::Closed => bytes.text("closed"),
         }
@@ -193,11 +184,7 @@ impl RoomChange {
         let bytes = Canonical::new("mildam/room-change/v1")
             .optional(self.room.as_ref().map(|room| room.as_bytes().as_slice()))
             .integer(self.version)
-            .optional(
-                self.previous
-                    .as_ref()
-                    .map(|hash| hash.as_bytes().as_slice()),
-            )
+            .optional(self.previous.as_ref().map(|hash| hash.as_bytes().as_slice()))
             .text(self.actor.as_str())
             .bytes(self.actor_device.as_bytes())
             .bytes(self.actor_list.as_bytes())
@@ -250,11 +237,7 @@ impl Snapshot {
             .integer(self.kind.code())
             .integer(self.suite.code())
             .list(self.members.iter().map(Member::element))
-            .list(
-                self.banned
-                    .iter()
-                    .map(|account| Canonical::element().text(account.as_str())),
-            )
+            .list(self.banned.iter().map(|account| Canonical::element().text(account.as_str())))
             .hash()
     }
 }
@@ -279,9 +262,7 @@ impl SealedProfile {
     /// `SHA-256(T("mildam/sealed-profile/v1", bytes))`.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        Canonical::new("mildam/sealed-profile/v1")
-            .bytes(&self.0)
-            .hash()
+        Canonical::new("mildam/sealed-profile/v1").bytes(&self.0).hash()
     }
 }
 
@@ -328,8 +309,7 @@ impl EpochAnnouncement {
     /// `T("mildam/epoch/v1", the committed fields, commitment)`.
     #[must_use]
     pub fn signed_bytes(&self) -> Canonical {
-        self.fields("mildam/epoch/v1")
-            .bytes(self.commitment.as_bytes())
+        self.fields("mildam/epoch/v1").bytes(self.commitment.as_bytes())
     }
 
     /// `SHA-256(T("mildam/epoch-hash/v1", signed bytes, signature))`.
@@ -345,11 +325,7 @@ impl EpochAnnouncement {
         Canonical::new(label)
             .bytes(self.room.as_bytes())
             .integer(self.epoch)
-            .optional(
-                self.previous
-                    .as_ref()
-                    .map(|hash| hash.as_bytes().as_slice()),
-            )
+            .optional(self.previous.as_ref().map(|hash| hash.as_bytes().as_slice()))
             .text(self.announcer.as_str())
             .bytes(self.announcer_device.as_bytes())
             .integer(self.version)
@@ -357,9 +333,7 @@ impl EpochAnnouncement {
             .integer(self.seen_seq)
             .bytes(self.seen_hash.as_bytes())
             .list(self.recipients.iter().map(|recipient| {
-                Canonical::element()
-                    .text(recipient.account.as_str())
-                    .bytes(recipient.list.as_bytes())
+                Canonical::element().text(recipient.account.as_str()).bytes(recipient.list.as_bytes())
             }))
             .optional(self.profile.as_ref().map(|hash| hash.as_bytes().as_slice()))
     }

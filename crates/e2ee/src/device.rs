@@ -1,0 +1,351 @@
+//! The keys of one device.
+
+use std::fmt;
+
+use ed25519_dalek::{Signer, SigningKey};
+use mildam_records::bytes::Bytes;
+use mildam_records::keys::{RSA_BYTES, Signature};
+use mildam_records::{
+    AccountId, Canonical, Certificate, DeviceId, DeviceList, DevicePublicKey, Hash, ListSigner, LogPosition,
+    PreKeyPublic, Receipt, ReceiptKind, RoomId, SignedPreKey, WrapPublicKey,
+};
+use rand_core::CryptoRng;
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use rsa::{Oaep, RsaPrivateKey};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use x_wing::{DecapsulationKeyRejectNonContrib, Decapsulator, KeyExport, TryDecapsulate};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::KeyError;
+use crate::identity::{IdentityKey, generate_rsa, spki};
+use crate::wrap::OAEP_LABEL;
+
+/// The private half of a wrap key, RSA-3072.
+pub struct WrapKey {
+    key: RsaPrivateKey,
+    public: WrapPublicKey,
+}
+
+impl WrapKey {
+    /// Makes a new one. Takes about a second.
+    ///
+    /// # Errors
+    /// [`KeyError::Generation`]
+    pub fn generate(rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
+        Self::from_key(generate_rsa(rng)?)
+    }
+
+    /// Reads PKCS #8 DER.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] unless it is RSA-3072 with exponent 65537.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
+        Self::from_key(RsaPrivateKey::from_pkcs8_der(der).map_err(|_| KeyError::Malformed("wrap key"))?)
+    }
+
+    fn from_key(key: RsaPrivateKey) -> Result<Self, KeyError> {
+        let public = WrapPublicKey::from_spki(&spki(&key)?).map_err(|_| KeyError::Malformed("wrap key"))?;
+        Ok(Self { key, public })
+    }
+
+    /// Opens c1, blinded. `None` for any failure: the caller goes on with a random value, so that
+    /// only the last tag fails and nothing tells which step did.
+    pub(crate) fn decrypt(&self, c1: &[u8], rng: &mut impl CryptoRng) -> Option<Zeroizing<[u8; 32]>> {
+        if c1.len() != RSA_BYTES {
+            return None;
+        }
+        let padding = Oaep::<Sha256>::new_with_label(OAEP_LABEL);
+        let plain = Zeroizing::new(self.key.decrypt_blinded(rng, padding, c1).ok()?);
+        plain.as_slice().try_into().ok().map(Zeroizing::new)
+    }
+}
+
+/// The private half of a device key, Ed25519.
+pub struct DeviceKey(SigningKey);
+
+impl DeviceKey {
+    /// Makes a new one.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *seed);
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    fn public(&self) -> Result<DevicePublicKey, KeyError> {
+        DevicePublicKey::from_bytes(self.0.verifying_key().as_bytes())
+            .map_err(|_| KeyError::Malformed("device key"))
+    }
+}
+
+/// The private half of a prekey, X-Wing: a 32-byte seed.
+pub struct PreKey {
+    seed: Zeroizing<[u8; 32]>,
+    public: PreKeyPublic,
+}
+
+impl PreKey {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// [`KeyError::Generation`]
+    pub fn generate(rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *seed);
+        Self::from_seed(seed)
+    }
+
+    fn from_seed(seed: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
+        let key = DecapsulationKeyRejectNonContrib::from(*seed);
+        let public = PreKeyPublic::from_bytes(&key.encapsulation_key().to_bytes())
+            .map_err(|_| KeyError::Generation)?;
+        Ok(Self { seed, public })
+    }
+
+    pub(crate) fn decapsulate(&self, c2: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+        let ciphertext = c2.try_into().ok()?;
+        let shared = DecapsulationKeyRejectNonContrib::from(*self.seed).try_decapsulate(&ciphertext).ok()?;
+        Some(Zeroizing::new(shared.into()))
+    }
+}
+
+macro_rules! redacted {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    )*};
+}
+redacted!(WrapKey, DeviceKey, PreKey);
+
+/// Everything secret of one device, and its certificate.
+pub struct DeviceSecrets {
+    wrap: WrapKey,
+    signer: DeviceKey,
+    /// The current prekey first, then replaced ones that may still be needed.
+    prekeys: Vec<(PreKey, SignedPreKey)>,
+    certificate: Certificate,
+}
+
+impl DeviceSecrets {
+    /// Joins the keys of a new device. `created_at` is milliseconds since 1970 (UTC).
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] for a device key that is a weak point, which no generator makes.
+    pub fn new(
+        account: AccountId,
+        wrap: WrapKey,
+        signer: DeviceKey,
+        prekey: PreKey,
+        created_at: u64,
+    ) -> Result<Self, KeyError> {
+        let device_key = signer.public()?;
+        let device = Certificate::device_id(&account, &wrap.public, &device_key);
+        let mut certificate = Certificate {
+            account,
+            device,
+            wrap_key: wrap.public.clone(),
+            device_key,
+            created_at,
+            signature: Signature::from_bytes([0; 64]),
+        };
+        certificate.signature = sign(&signer, &certificate.signed_bytes());
+        let mut secrets = Self { wrap, signer, prekeys: Vec::new(), certificate };
+        secrets.add_prekey(prekey, created_at);
+        Ok(secrets)
+    }
+
+    fn add_prekey(&mut self, prekey: PreKey, created_at: u64) {
+        let mut signed = SignedPreKey {
+            account: self.account().clone(),
+            device: self.device(),
+            public: prekey.public.clone(),
+            created_at,
+            signature: Signature::from_bytes([0; 64]),
+        };
+        signed.signature = self.sign(&signed.signed_bytes());
+        self.prekeys.insert(0, (prekey, signed));
+    }
+
+    /// Whose device it is.
+    #[must_use]
+    pub const fn account(&self) -> &AccountId {
+        &self.certificate.account
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn device(&self) -> DeviceId {
+        self.certificate.device
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub const fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Its current prekey, signed.
+    #[must_use]
+    pub fn signed_prekey(&self) -> Option<&SignedPreKey> {
+        self.prekeys.first().map(|(_, signed)| signed)
+    }
+
+    pub(crate) fn prekey(&self, hash: &Hash) -> Option<&PreKey> {
+        self.prekeys.iter().map(|(prekey, _)| prekey).find(|prekey| prekey.public.hash() == *hash)
+    }
+
+    pub(crate) const fn wrap_key(&self) -> &WrapKey {
+        &self.wrap
+    }
+
+    pub(crate) fn sign(&self, bytes: &Canonical) -> Signature {
+        sign(&self.signer, bytes)
+    }
+
+    /// Says that everything in a room up to a position arrived, or was read.
+    #[must_use]
+    pub fn sign_receipt(&self, room: RoomId, kind: ReceiptKind, position: LogPosition) -> Receipt {
+        let mut receipt = Receipt {
+            room,
+            kind,
+            seq: position.seq,
+            hash: position.hash,
+            account: self.account().clone(),
+            device: self.device(),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        receipt.signature = self.sign(&receipt.signed_bytes());
+        receipt
+    }
+
+    /// Proves, for a login, that this device is at the other end of the connection whose set-up
+    /// has this transcript.
+    #[must_use]
+    pub fn sign_login_proof(&self, transcript: &Hash) -> Signature {
+        self.sign(&self.certificate.login_bytes(transcript))
+    }
+
+    /// The secrets as bytes, for the vault.
+    ///
+    /// # Errors
+    /// [`KeyError::Primitive`] if a key cannot be encoded.
+    pub fn to_secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let wrap = self.wrap.key.to_pkcs8_der().map_err(|_| KeyError::Primitive("key encoding"))?;
+        let stored = Stored {
+            format: FORMAT,
+            account: self.account().clone(),
+            created_at: self.certificate.created_at,
+            wrap: wrap.as_bytes().to_vec().into(),
+            signer: self.signer.0.to_bytes().to_vec().into(),
+            prekeys: self
+                .prekeys
+                .iter()
+                .map(|(prekey, signed)| StoredPreKey {
+                    seed: prekey.seed.to_vec().into(),
+                    created_at: signed.created_at,
+                })
+                .collect(),
+        };
+        serde_json::to_vec(&stored).map(Zeroizing::new).map_err(|_| KeyError::Primitive("key encoding"))
+    }
+
+    /// Reads what [`Self::to_secret_bytes`] wrote. Certificates and signatures are made again:
+    /// Ed25519 is deterministic, so they are the same.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`]
+    pub fn from_secret_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        let malformed = KeyError::Malformed("device secrets");
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|_| malformed)?;
+        if stored.format != FORMAT {
+            return Err(malformed);
+        }
+        let seed = |bytes: &Bytes| bytes.0.as_slice().try_into().map(Zeroizing::new).map_err(|_| malformed);
+        let mut prekeys = stored.prekeys.iter().rev();
+        let oldest = prekeys.next().ok_or(malformed)?;
+        let mut secrets = Self::new(
+            stored.account.clone(),
+            WrapKey::from_pkcs8(&stored.wrap)?,
+            DeviceKey(SigningKey::from_bytes(&*seed(&stored.signer)?)),
+            PreKey::from_seed(seed(&oldest.seed)?)?,
+            stored.created_at,
+        )?;
+        secrets.prekeys.clear();
+        for prekey in stored.prekeys.iter().rev() {
+            secrets.add_prekey(PreKey::from_seed(seed(&prekey.seed)?)?, prekey.created_at);
+        }
+        Ok(secrets)
+    }
+}
+
+impl fmt::Debug for DeviceSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceSecrets(.., {:?}, {:?})", self.account(), self.device())
+    }
+}
+
+fn sign(signer: &DeviceKey, bytes: &Canonical) -> Signature {
+    Signature::from_bytes(signer.0.sign(bytes.as_bytes()).to_bytes())
+}
+
+const FORMAT: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u64,
+    account: AccountId,
+    created_at: u64,
+    wrap: Bytes,
+    signer: Bytes,
+    prekeys: Vec<StoredPreKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredPreKey {
+    seed: Bytes,
+    created_at: u64,
+}
+
+impl Zeroize for Stored {
+    fn zeroize(&mut self) {
+        self.wrap.0.zeroize();
+        self.signer.0.zeroize();
+        self.prekeys.iter_mut().for_each(|prekey| prekey.seed.0.zeroize());
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Stored {}
+
+/// Generation 1, version 1 of an account's device list: one device, signed by the identity key.
+///
+/// # Errors
+/// [`KeyError::Primitive`]
+pub fn first_device_list(
+    identity: &IdentityKey,
+    secrets: &DeviceSecrets,
+    rng: &mut impl CryptoRng,
+) -> Result<DeviceList, KeyError> {
+    let mut list = DeviceList {
+        account: secrets.account().clone(),
+        identity: identity.public().fingerprint(),
+        generation: 1,
+        version: 1,
+        previous: None,
+        certificates: vec![secrets.certificate().clone()],
+        signer: ListSigner::Identity,
+        signature: Bytes::default(),
+    };
+    list.signature = identity.sign(list.signed_bytes().as_bytes(), rng)?.into();
+    Ok(list)
+}

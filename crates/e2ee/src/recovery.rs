@@ -1,0 +1,107 @@
+//! The recovery words: 12 words that stand for 128 random bits.
+
+use std::fmt;
+
+use bip39::{Language, Mnemonic};
+use mildam_records::{AccountId, Canonical};
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use crate::KeyError;
+use crate::seal::{self, Key};
+
+/// Bytes of entropy behind the words.
+const ENTROPY: usize = 16;
+/// How many words there are.
+pub const WORDS: usize = 12;
+
+/// The language of a word list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WordLanguage {
+    /// BIP-39 English.
+    English,
+    /// BIP-39 Korean.
+    Korean,
+}
+
+impl WordLanguage {
+    const fn list(self) -> Language {
+        match self {
+            Self::English => Language::English,
+            Self::Korean => Language::Korean,
+        }
+    }
+}
+
+/// Why a text is not a set of recovery words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordsError {
+    /// Not twelve words.
+    #[error("there must be 12 words, not {0}")]
+    Count(usize),
+    /// A word that no list has; counted from 1.
+    #[error("word {position} is not in the list")]
+    UnknownWord {
+        /// Which one, from 1.
+        position: usize,
+    },
+    /// Each word is in a list, but together they do not fit: one is wrong, or two are swapped.
+    #[error("the words do not fit together; check each one and their order")]
+    Checksum,
+}
+
+/// The words. Who has them can start a new generation of devices for the account.
+pub struct RecoveryWords(Zeroizing<[u8; ENTROPY]>);
+
+impl RecoveryWords {
+    /// Chooses new ones.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut entropy = Zeroizing::new([0; ENTROPY]);
+        rng.fill_bytes(&mut *entropy);
+        Self(entropy)
+    }
+
+    /// The words to write down, in order.
+    #[must_use]
+    pub fn words(&self, language: WordLanguage) -> Vec<&'static str> {
+        // 128 bits always make twelve words.
+        Mnemonic::from_entropy_in(language.list(), &*self.0)
+            .map(|mnemonic| mnemonic.words().collect())
+            .unwrap_or_default()
+    }
+
+    /// Reads words as a person typed or pasted them: in either language, with any white space and
+    /// capitals, composed or decomposed Hangul.
+    ///
+    /// # Errors
+    /// [`WordsError`] with what is wrong.
+    pub fn parse(text: &str) -> Result<Self, WordsError> {
+        let text = text.to_lowercase();
+        let count = text.split_whitespace().count();
+        if count != WORDS {
+            return Err(WordsError::Count(count));
+        }
+        let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let language = if text.is_ascii() { Language::English } else { Language::Korean };
+        let mnemonic = Mnemonic::parse_in(language, joined).map_err(|error| match error {
+            bip39::Error::UnknownWord(at) => WordsError::UnknownWord { position: at.saturating_add(1) },
+            _ => WordsError::Checksum,
+        })?;
+        let bytes = Zeroizing::new(mnemonic.to_entropy());
+        let entropy = bytes.as_slice().try_into().map_err(|_| WordsError::Checksum)?;
+        Ok(Self(Zeroizing::new(entropy)))
+    }
+
+    /// `HKDF-SHA-256(salt "mildam/recovery/v1", entropy, T("mildam/recovery-key/v1", account))`.
+    /// The entropy is 128 random bits, so no slow hash is needed.
+    pub(crate) fn key(&self, account: &AccountId) -> Result<Key, KeyError> {
+        let info = Canonical::new("mildam/recovery-key/v1").text(account.as_str());
+        seal::derive(b"mildam/recovery/v1", &*self.0, &info)
+    }
+}
+
+impl fmt::Debug for RecoveryWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecoveryWords(..)")
+    }
+}

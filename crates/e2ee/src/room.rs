@@ -1,0 +1,342 @@
+//! One room on one device: who is in it, which keys hold, and where in the log it stands.
+//!
+//! A room changes only by what is read from its log ([`Room::accept`]); sending moves only the own
+//! sender chain. What this device announces or changes it learns back from the log like everybody
+//! else, so that there is one order of things for all.
+
+mod accept;
+mod epoch;
+mod make;
+mod message;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use mildam_records::{
+    AccountId, ChangeError, ClientMessageId, DeviceId, Hash, LogPosition, Member, Membership, Receipt,
+    RoomId, RoomKind,
+};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::KeyError;
+use crate::content::{Content, RoomProfile};
+use crate::device::DeviceSecrets;
+use crate::directory::Directory;
+use epoch::Epoch;
+
+pub use epoch::NewEpoch;
+pub use make::{NewChange, NewRoom};
+
+/// A new epoch is due after so many messages.
+pub const EPOCH_MESSAGES: u64 = 1_000;
+/// A new epoch is due after so many milliseconds: 7 days.
+pub const EPOCH_MILLISECONDS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
+/// Where log hashes of the past are looked up: the vault keeps them all.
+pub trait PastHashes {
+    /// `H_k` at place `seq`, if this device has read that far and began no later.
+    fn log_hash(&self, seq: u64) -> Option<Hash>;
+}
+
+impl PastHashes for BTreeMap<u64, Hash> {
+    fn log_hash(&self, seq: u64) -> Option<Hash> {
+        self.get(&seq).copied()
+    }
+}
+
+/// Who reads, and what the reader knows.
+pub struct Reader<'a> {
+    /// The reading device.
+    pub secrets: &'a DeviceSecrets,
+    /// What is known of others.
+    pub directory: &'a dyn Directory,
+    /// The room's log hashes so far.
+    pub hashes: &'a dyn PastHashes,
+    /// Whether the directory was refreshed for this very item: then what is still unknown is
+    /// refused, and not asked for again.
+    pub keys_are_fresh: bool,
+}
+
+/// What an item of the log did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Accepted {
+    /// The room was made.
+    Created {
+        /// By whom.
+        by: AccountId,
+    },
+    /// Members came in; the reader too, if it is among them.
+    Added {
+        /// By whom.
+        by: AccountId,
+        /// Who.
+        accounts: Vec<AccountId>,
+    },
+    /// A member was put out, or banned.
+    Removed {
+        /// By whom.
+        by: AccountId,
+        /// Who.
+        account: AccountId,
+    },
+    /// A member left.
+    Left {
+        /// Who.
+        by: AccountId,
+    },
+    /// A role changed, an account that is no member was banned, or the room was closed.
+    Changed {
+        /// By whom.
+        by: AccountId,
+    },
+    /// A message opened.
+    Message(Box<ReceivedMessage>),
+    /// A new epoch is in force.
+    Epoch {
+        /// Its number.
+        epoch: u64,
+    },
+    /// An entry whose content is not for this reader; its hash was taken.
+    Withheld,
+}
+
+/// A message that passed every check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceivedMessage {
+    /// Who sent it.
+    pub sender: AccountId,
+    /// With which device.
+    pub device: DeviceId,
+    /// The epoch.
+    pub epoch: u64,
+    /// Its number in that device's chain.
+    pub n: u64,
+    /// What the sender calls it.
+    pub id: ClientMessageId,
+    /// What it says.
+    pub content: Content,
+    /// How many messages of this device are missing before it.
+    pub missing: u64,
+}
+
+/// Why an item was not taken. A refused item is still counted: the log goes on behind it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAccepted {
+    /// Keys of these accounts are needed first. Nothing has changed; ask, and offer it again.
+    #[error("keys are needed first")]
+    NeedsKeys(Vec<AccountId>),
+    /// It is not the next item. Nothing has changed; read the log from the position on.
+    #[error("the item is not the next one")]
+    OutOfOrder,
+    /// It was read before. Nothing has changed.
+    #[error("the item was read before")]
+    Old,
+    /// It breaks a rule. The position has moved on; the room may be blocked.
+    #[error("refused: {}", .0.code)]
+    Refused(Refusal),
+}
+
+/// Which rule an item breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule: a stable name, see docs/e2ee.md.
+    pub code: &'static str,
+    /// Who sent it, or claims to.
+    pub sender: Option<AccountId>,
+}
+
+/// Why this device cannot make something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// The room is blocked: something in its log does not fit.
+    #[error("the room is blocked: {0}")]
+    Blocked(&'static str),
+    /// This account is not a member.
+    #[error("not a member")]
+    NotMember,
+    /// A new epoch must be announced first.
+    #[error("a new epoch is due")]
+    EpochDue,
+    /// Keys of an account are not known.
+    #[error("the keys of {0} are not known")]
+    UnknownKeys(AccountId),
+    /// The change does not follow.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A key failed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A receipt does not verify or does not fit the log.
+    #[error("the receipt does not fit")]
+    BadReceipt,
+}
+
+/// The state of a room.
+#[derive(Serialize, Deserialize)]
+pub struct Room {
+    format: u64,
+    id: RoomId,
+    /// Where the reader's part of the log begins.
+    start: LogPosition,
+    position: LogPosition,
+    membership: Option<Membership>,
+    epoch: Option<Epoch>,
+    profile: Option<RoomProfile>,
+    blocked: Option<String>,
+}
+
+const FORMAT: u64 = 1;
+
+impl Room {
+    /// A room whose log is read from the beginning.
+    #[must_use]
+    pub const fn empty(id: RoomId) -> Self {
+        Self::joining(id, LogPosition::START)
+    }
+
+    /// A room whose log is read from where this account came in: `start` is the position right
+    /// before that entry, as the relay tells it. The epoch that came with the entry vouches for it.
+    #[must_use]
+    pub const fn joining(id: RoomId, start: LogPosition) -> Self {
+        Self {
+            format: FORMAT,
+            id,
+            start,
+            position: start,
+            membership: None,
+            epoch: None,
+            profile: None,
+            blocked: None,
+        }
+    }
+
+    /// The state as bytes, chain keys included, for the vault.
+    ///
+    /// # Errors
+    /// [`KeyError::Primitive`]
+    pub fn to_secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        serde_json::to_vec(self).map(Zeroizing::new).map_err(|_| KeyError::Primitive("encoding"))
+    }
+
+    /// Reads what [`Self::to_secret_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`]
+    pub fn from_secret_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        let room: Self = serde_json::from_slice(bytes).map_err(|_| KeyError::Malformed("room"))?;
+        if room.format == FORMAT { Ok(room) } else { Err(KeyError::Malformed("room")) }
+    }
+
+    /// The room's id.
+    #[must_use]
+    pub const fn id(&self) -> RoomId {
+        self.id
+    }
+
+    /// The last entry that was read.
+    #[must_use]
+    pub const fn position(&self) -> LogPosition {
+        self.position
+    }
+
+    /// Where this reader's part of the log begins.
+    #[must_use]
+    pub const fn start(&self) -> LogPosition {
+        self.start
+    }
+
+    /// The last epoch that was read; 0 for none.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.as_ref().map_or(0, Epoch::number)
+    }
+
+    /// The kind, once the beginning was read.
+    #[must_use]
+    pub fn kind(&self) -> Option<RoomKind> {
+        self.membership.as_ref().map(Membership::kind)
+    }
+
+    /// All members, sorted by account.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.membership.iter().flat_map(Membership::members)
+    }
+
+    /// Whether an account is a member.
+    #[must_use]
+    pub fn is_member(&self, account: &AccountId) -> bool {
+        self.membership.as_ref().is_some_and(|membership| membership.member(account).is_some())
+    }
+
+    /// Name, topic and picture, if an epoch or message brought them.
+    #[must_use]
+    pub const fn profile(&self) -> Option<&RoomProfile> {
+        self.profile.as_ref()
+    }
+
+    /// Why nothing may be sent here, if so.
+    #[must_use]
+    pub fn blocked(&self) -> Option<&str> {
+        self.blocked.as_deref()
+    }
+
+    /// Checks a receipt of another member.
+    ///
+    /// # Errors
+    /// [`RoomError::UnknownKeys`] if the device is not known (yet), [`RoomError::BadReceipt`].
+    pub fn verify_receipt(
+        &self,
+        receipt: &Receipt,
+        directory: &dyn Directory,
+        hashes: &dyn PastHashes,
+    ) -> Result<(), RoomError> {
+        if receipt.room != self.id || self.hash_at(receipt.seq, hashes) != Some(receipt.hash) {
+            return Err(RoomError::BadReceipt);
+        }
+        let certificate = directory
+            .account(&receipt.account)
+            .and_then(|known| known.any_certificate(&receipt.device))
+            .ok_or_else(|| RoomError::UnknownKeys(receipt.account.clone()))?;
+        certificate
+            .device_key
+            .verify(receipt.signed_bytes().as_bytes(), &receipt.signature, "receipt")
+            .map_err(|_| RoomError::BadReceipt)
+    }
+
+    fn hash_at(&self, seq: u64, hashes: &dyn PastHashes) -> Option<Hash> {
+        if seq == self.position.seq {
+            Some(self.position.hash)
+        } else if seq == self.start.seq {
+            Some(self.start.hash)
+        } else {
+            hashes.log_hash(seq)
+        }
+    }
+
+    fn active(&self, account: &AccountId) -> Result<&Membership, RoomError> {
+        if let Some(code) = &self.blocked {
+            return Err(RoomError::Blocked(accept::known_code(code)));
+        }
+        self.membership
+            .as_ref()
+            .filter(|membership| membership.member(account).is_some() && !membership.closed())
+            .ok_or(RoomError::NotMember)
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room")
+            .field("id", &self.id)
+            .field("position", &self.position.seq)
+            .field("epoch", &self.epoch())
+            .field("blocked", &self.blocked)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

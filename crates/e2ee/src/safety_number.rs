@@ -1,0 +1,54 @@
+//! The safety number: what two people compare to know that nobody stands between them.
+
+use std::fmt;
+
+use mildam_records::{AccountId, Canonical, IdentityPublicKey};
+
+use crate::KeyError;
+use crate::seal;
+
+/// Groups of digits.
+const GROUPS: usize = 12;
+
+/// 60 digits in 12 groups of five, the same on both sides:
+/// `HKDF-SHA-256(salt "mildam/safety-number/v1", T("mildam/safety-number/v1", account, fingerprint,
+/// account, fingerprint), info T("mildam/safety-number/v1"))`, 60 bytes, the account that sorts
+/// first standing first; each 5 bytes as a big-endian number modulo 100,000.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SafetyNumber([u32; GROUPS]);
+
+impl SafetyNumber {
+    /// The number of two accounts, in any order.
+    ///
+    /// # Errors
+    /// [`KeyError::Primitive`]
+    pub fn of(
+        one: (&AccountId, &IdentityPublicKey),
+        two: (&AccountId, &IdentityPublicKey),
+    ) -> Result<Self, KeyError> {
+        const LABEL: &str = "mildam/safety-number/v1";
+        let (first, second) = if one.0 <= two.0 { (one, two) } else { (two, one) };
+        let material = [first, second].into_iter().fold(Canonical::new(LABEL), |bytes, (account, key)| {
+            bytes.text(account.as_str()).bytes(key.fingerprint().as_bytes())
+        });
+        let bytes = seal::derive::<60>(LABEL.as_bytes(), material.as_bytes(), &Canonical::new(LABEL))?;
+        let mut groups = [0; GROUPS];
+        for (group, five) in groups.iter_mut().zip(bytes.chunks_exact(5)) {
+            let number = five.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+            *group = u32::try_from(number % 100_000).unwrap_or(0);
+        }
+        Ok(Self(groups))
+    }
+
+    /// The twelve groups of five digits.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        self.0.iter().map(|group| format!("{group:05}")).collect()
+    }
+}
+
+impl fmt::Display for SafetyNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.groups().join(" "))
+    }
+}
