@@ -1,1 +1,27 @@
-//! mildam-relay
+//! The relay: it stores and forwards what it cannot read.
+//!
+//! A room is a log with contiguous numbers, an account's state is its memberships. What a client
+//! sends is checked as far as public keys allow, committed, answered, and only then told to others.
+//! The relay is built on the public records of the protocol: it cannot name a type that holds a
+//! plaintext or a client's private key.
+//!
+//! [`run`] is the whole program; [`Relay`] is the same in three steps, for those who run a relay
+//! inside another program or a test.
+
+mod broker;
+pub mod config;
+mod connection;
+mod context;
+mod data_dir;
+mod handler;
+mod identity;
+mod listener;
+mod outbox;
+mod password;
+mod relay;
+mod rules;
+mod secrets;
+mod store;
+
+pub use config::{Config, ConfigError, Limits};
+pub use relay::{Ready, Relay, RelayError, last_link, run};

@@ -1,0 +1,209 @@
+//! Who is told what.
+//!
+//! The database is the truth; news only spare clients the asking. A connection that cannot keep up
+//! is told to catch up, and losing news costs time, never messages.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mildam_protocol::Event;
+use mildam_protocol::records::id::{AccountId, DeviceId};
+
+use crate::outbox::Outbox;
+
+/// Which devices of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// All of them.
+    All,
+    /// This one.
+    Only(DeviceId),
+    /// All others.
+    Except(Vec<DeviceId>),
+}
+
+impl Devices {
+    fn include(&self, device: &DeviceId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(only) => only == device,
+            Self::Except(others) => !others.contains(device),
+        }
+    }
+}
+
+/// Where news go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The account.
+    pub account: AccountId,
+    /// Which of its devices.
+    pub devices: Devices,
+}
+
+impl Address {
+    /// All devices of an account.
+    #[must_use]
+    pub const fn all(account: AccountId) -> Self {
+        Self { account, devices: Devices::All }
+    }
+}
+
+/// An event for some devices, serialised once for all of them.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Who gets it.
+    pub to: Vec<Address>,
+    /// `{event, data}` as JSON.
+    pub event: Arc<str>,
+    /// Whether it is the last that these devices get: their session has ended.
+    pub last: bool,
+}
+
+impl News {
+    /// News of an event. `None` if the event cannot be written as JSON, which no event of ours is.
+    #[must_use]
+    pub fn new(to: Vec<Address>, event: &Event) -> Option<Self> {
+        let event = serde_json::to_string(event).ok()?.into();
+        Some(Self { to, event, last: false })
+    }
+}
+
+/// Carries news to the nodes where the addressed devices are connected.
+///
+/// News that are published one after the other arrive one after the other.
+pub trait Broker: Send + Sync {
+    /// Tells them. Must not block.
+    fn publish(&self, news: News);
+}
+
+/// The connections of this node, and at the same time the broker of a relay that is one node.
+#[derive(Debug, Default)]
+pub struct Switchboard {
+    lines: Mutex<HashMap<AccountId, Vec<Line>>>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    device: DeviceId,
+    outbox: Arc<Outbox>,
+}
+
+impl Switchboard {
+    /// Connects a device: from here on its news go into `outbox`, until the [`Subscription`] is
+    /// dropped.
+    #[must_use]
+    pub fn subscribe(
+        self: &Arc<Self>,
+        account: AccountId,
+        device: DeviceId,
+        outbox: Arc<Outbox>,
+    ) -> Subscription {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let line = Line { number, device, outbox };
+        self.lines().entry(account.clone()).or_default().push(line);
+        Subscription { switchboard: Arc::clone(self), account, number }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<AccountId, Vec<Line>>> {
+        // Nothing that happens under the lock can leave the map half changed.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Broker for Switchboard {
+    fn publish(&self, news: News) {
+        let mut accounts = self.lines();
+        for address in &news.to {
+            let Some(lines) = accounts.get_mut(&address.account) else {
+                continue;
+            };
+            for line in lines.iter() {
+                if address.devices.include(&line.device) {
+                    line.outbox.push(Arc::clone(&news.event));
+                }
+            }
+            if news.last {
+                lines.retain(|line| !address.devices.include(&line.device));
+            }
+        }
+    }
+}
+
+/// A device's connection to the news. Dropping it ends it.
+#[derive(Debug)]
+pub struct Subscription {
+    switchboard: Arc<Switchboard>,
+    account: AccountId,
+    number: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut accounts = self.switchboard.lines();
+        if let Some(lines) = accounts.get_mut(&self.account) {
+            lines.retain(|line| line.number != self.number);
+            if lines.is_empty() {
+                accounts.remove(&self.account);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::Outgoing;
+
+    fn queued(outbox: &Outbox) -> usize {
+        std::iter::from_fn(|| outbox.take()).filter(|item| matches!(item, Outgoing::Push(_))).count()
+    }
+
+    // REQ T9
+    #[test]
+    fn news_reach_the_addressed_devices_and_no_others() {
+        let board = Arc::new(Switchboard::default());
+        let alice: AccountId = "alice".parse().unwrap();
+        let bob: AccountId = "bob".parse().unwrap();
+        let [one, two] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
+        let boxes: Vec<_> = (0..4).map(|_| Arc::new(Outbox::new(8))).collect();
+        let _lines = [
+            board.subscribe(alice.clone(), one, boxes[0].clone()),
+            board.subscribe(alice.clone(), one, boxes[1].clone()),
+            board.subscribe(alice.clone(), two, boxes[2].clone()),
+            board.subscribe(bob.clone(), one, boxes[3].clone()),
+        ];
+        let mut reached = |devices| {
+            let to = vec![Address { account: alice.clone(), devices }];
+            board.publish(News::new(to, &Event::CatchUp {}).unwrap());
+            boxes.iter().map(|outbox| queued(outbox)).collect::<Vec<_>>()
+        };
+        assert_eq!(reached(Devices::All), [1, 1, 1, 0]);
+        assert_eq!(reached(Devices::Only(two)), [0, 0, 1, 0]);
+        assert_eq!(reached(Devices::Except(vec![two])), [1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn the_last_news_end_the_line_and_so_does_dropping_it() {
+        let board = Arc::new(Switchboard::default());
+        let alice: AccountId = "alice".parse().unwrap();
+        let [one, two] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
+        let boxes: Vec<_> = (0..2).map(|_| Arc::new(Outbox::new(8))).collect();
+        let _ended = board.subscribe(alice.clone(), one, boxes[0].clone());
+        let dropped = board.subscribe(alice.clone(), two, boxes[1].clone());
+        let all = || News::new(vec![Address::all(alice.clone())], &Event::CatchUp {}).unwrap();
+        board.publish(News {
+            to: vec![Address { account: alice.clone(), devices: Devices::Only(one) }],
+            last: true,
+            ..all()
+        });
+        board.publish(all());
+        assert_eq!((queued(&boxes[0]), queued(&boxes[1])), (1, 1));
+        drop(dropped);
+        board.publish(all());
+        assert_eq!((queued(&boxes[0]), queued(&boxes[1])), (0, 0));
+    }
+}

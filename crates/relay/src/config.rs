@@ -1,0 +1,274 @@
+//! Settings: all have a default, a file can set them, the command line overrides the file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The port of a relay unless another is chosen.
+pub const DEFAULT_PORT: u16 = 7747;
+
+/// How to run a relay.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where TLS is served; by default all addresses of the machine at [`DEFAULT_PORT`].
+    pub listen: Option<SocketAddr>,
+    /// Where the protocol is served without TLS; by default nowhere.
+    pub plain_listen: Option<SocketAddr>,
+    /// The host name or address that stands in the server link.
+    pub public_host: Option<String>,
+    /// What the relay calls itself.
+    pub name: String,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// What one relay, one account or one connection may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; more wait to be accepted.
+    pub connections: usize,
+    /// How long TLS and set-up may take together.
+    pub set_up: Duration,
+    /// How long a session lasts without being used.
+    pub session: Duration,
+    /// Friends of an account.
+    pub friends: u64,
+    /// Friend requests of an account that wait, in each direction.
+    pub waiting_requests: usize,
+    /// Rooms of an account.
+    pub rooms: u64,
+    /// Pushes that wait for a slow connection before it is told to catch up instead.
+    pub pushes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            set_up: mildam_protocol::set_up::TIME_LIMIT,
+            session: Duration::from_secs(30 * 24 * 60 * 60),
+            friends: 2_000,
+            waiting_requests: 100,
+            rooms: 1_000,
+            pushes: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// When a session that is used at `now` ends, both in milliseconds since 1970 (UTC).
+    #[must_use]
+    pub fn session_end(&self, now: u64) -> u64 {
+        now.saturating_add(u64::try_from(self.session.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {file}: {error}")]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file has an unknown key, a value of the wrong kind, or is no TOML.
+    #[error("{file}: {reason}")]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// Which line and why.
+        reason: String,
+    },
+    /// There is no place for the data.
+    #[error("no data directory: name one with --data")]
+    NoDataDirectory,
+}
+
+/// What a file or the command line sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// [`Config::data`].
+    pub data: Option<PathBuf>,
+    /// [`Config::listen`].
+    pub listen: Option<SocketAddr>,
+    /// [`Config::plain_listen`].
+    pub plain_listen: Option<SocketAddr>,
+    /// [`Config::public_host`].
+    pub public_host: Option<String>,
+    /// [`Config::name`].
+    pub name: Option<String>,
+    /// Whether to speak JSON to whoever started the program.
+    pub json: Option<bool>,
+    /// What to log, as in `RUST_LOG`.
+    pub log: Option<String>,
+    /// [`Config::limits`].
+    #[serde(default)]
+    pub limits: LimitSettings,
+}
+
+/// The part of a file under `[limits]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LimitSettings {
+    /// [`Limits::connections`], at least 1.
+    pub connections: Option<std::num::NonZeroU32>,
+    /// [`Limits::set_up`] in seconds.
+    pub set_up_seconds: Option<std::num::NonZeroU32>,
+    /// [`Limits::session`] in days.
+    pub session_days: Option<std::num::NonZeroU32>,
+    /// [`Limits::friends`].
+    pub friends: Option<u32>,
+    /// [`Limits::waiting_requests`].
+    pub waiting_requests: Option<u32>,
+    /// [`Limits::rooms`].
+    pub rooms: Option<u32>,
+    /// [`Limits::pushes`].
+    pub pushes: Option<u32>,
+}
+
+impl Settings {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`] or [`ConfigError::Malformed`].
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigError::Malformed { file: file.to_owned(), reason: error.to_string() })
+    }
+
+    /// These settings, and where they are silent, those.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        let (mine, theirs) = (self.limits, others.limits);
+        Self {
+            data: self.data.or(others.data),
+            listen: self.listen.or(others.listen),
+            plain_listen: self.plain_listen.or(others.plain_listen),
+            public_host: self.public_host.or(others.public_host),
+            name: self.name.or(others.name),
+            json: self.json.or(others.json),
+            log: self.log.or(others.log),
+            limits: LimitSettings {
+                connections: mine.connections.or(theirs.connections),
+                set_up_seconds: mine.set_up_seconds.or(theirs.set_up_seconds),
+                session_days: mine.session_days.or(theirs.session_days),
+                friends: mine.friends.or(theirs.friends),
+                waiting_requests: mine.waiting_requests.or(theirs.waiting_requests),
+                rooms: mine.rooms.or(theirs.rooms),
+                pushes: mine.pushes.or(theirs.pushes),
+            },
+        }
+    }
+
+    /// The data directory, by default where the operating system keeps a program's data.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoDataDirectory`] if there is none.
+    pub fn data(&self) -> Result<PathBuf, ConfigError> {
+        let default = || dirs::data_local_dir().map(|dir| dir.join("mildam-relay"));
+        self.data.clone().or_else(default).ok_or(ConfigError::NoDataDirectory)
+    }
+
+    /// The whole configuration, with defaults where the settings are silent.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoDataDirectory`].
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        let mut config = Config::new(self.data()?);
+        config.listen = self.listen;
+        config.plain_listen = self.plain_listen;
+        config.public_host = self.public_host;
+        config.name = self.name.unwrap_or(config.name);
+        config.limits = self.limits.into_limits();
+        Ok(config)
+    }
+}
+
+impl LimitSettings {
+    fn into_limits(self) -> Limits {
+        let default = Limits::default();
+        let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        let seconds = |value: u32| Duration::from_secs(value.into());
+        let day = 24 * 60 * 60;
+        Limits {
+            connections: self.connections.map_or(default.connections, |value| size(value.get())),
+            set_up: self.set_up_seconds.map_or(default.set_up, |value| seconds(value.get())),
+            session: self.session_days.map_or(default.session, |value| {
+                Duration::from_secs(u64::from(value.get()).saturating_mul(day))
+            }),
+            friends: self.friends.map_or(default.friends, u64::from),
+            waiting_requests: self.waiting_requests.map_or(default.waiting_requests, size),
+            rooms: self.rooms.map_or(default.rooms, u64::from),
+            pushes: self.pushes.map_or(default.pushes, size),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, with data in `data`.
+    #[must_use]
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            listen: None,
+            plain_listen: None,
+            public_host: None,
+            name: "Mildam relay".to_owned(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        std::fs::write(&file, text).unwrap();
+        Settings::read(&file)
+    }
+
+    // REQ S1
+    #[test]
+    fn a_file_sets_what_flags_set() {
+        let file = read(
+            "data = '/srv/mildam'\nlisten = '[::]:7000'\nplain-listen = '127.0.0.1:7001'\n\
+             public-host = 'relay.example.org'\nname = 'Ours'\n\
+             [limits]\nset-up-seconds = 3\nsession-days = 7\nfriends = 5\n",
+        )
+        .unwrap();
+        let flags = Settings { name: Some("Flag".to_owned()), ..Settings::default() };
+        let config = flags.or(file).into_config().unwrap();
+        assert_eq!(config.data, PathBuf::from("/srv/mildam"));
+        assert_eq!(config.listen, Some("[::]:7000".parse().unwrap()));
+        assert_eq!(config.plain_listen, Some("127.0.0.1:7001".parse().unwrap()));
+        assert_eq!(config.public_host.as_deref(), Some("relay.example.org"));
+        assert_eq!(config.name, "Flag");
+        assert_eq!(config.limits.set_up, Duration::from_secs(3));
+        assert_eq!(config.limits.session, Duration::from_secs(7 * 86_400));
+        assert_eq!(config.limits.friends, 5);
+        assert_eq!(config.limits.rooms, Limits::default().rooms);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_and_refused() {
+        let error = read("listen = '[::]:1'\nplain_listen = '[::]:2'\n").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("plain_listen") && text.contains("plain-listen"), "{text}");
+        assert!(read("[limits]\nconnections = 0\n").is_err());
+        assert!(read("listen = 'everywhere'\n").is_err());
+    }
+}

@@ -1,0 +1,394 @@
+//! One connection: its set-up, then requests in and answers and pushes out, all in one task.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mildam_protocol::frame::{self, Decoder, FrameError, SESSION_LIMIT, SET_UP_LIMIT};
+use mildam_protocol::records::id::Hash;
+use mildam_protocol::session::server::{Opener, Sealer};
+use mildam_protocol::session::{IncomingRequest, ServerSession};
+use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
+use mildam_protocol::{Code, Refusal, SessionError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::broker::Subscription;
+use crate::context::{Context, now, rng};
+use crate::handler::{self, Admission, Caller, Plan, Ticket};
+use crate::outbox::{Outbox, Outgoing, Reply};
+use crate::store::Settle;
+
+/// Requests of one connection that may be in hand. Who sends more waits.
+const IN_HAND: u32 = 64;
+/// Requests that are still answered, with `draining`, while the last ones in hand are finished.
+const DRAIN_ANSWERS: u32 = 16;
+/// A peer that takes nothing for so long is gone.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// How long the last words may take to arrive.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Bytes that are written at once, if so many wait.
+const BATCH: usize = 64 * 1024;
+/// The bytes of JSON that a push may have, so that sealed and encoded it fits a frame.
+const PUSH_BUDGET: usize = 700 * 1024;
+/// Wrong passwords after which a connection is closed.
+const MOST_GUESSES: u32 = 5;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the peer closed it")]
+    Closed,
+    #[error("the relay is stopping")]
+    Draining,
+    #[error("it took too long to set up")]
+    TimedOut,
+    #[error("the peer takes nothing any more")]
+    Stuck,
+    #[error("too many wrong passwords")]
+    Guessing,
+    #[error("input or output failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("frame: {0}")]
+    Frame(#[from] FrameError),
+    #[error("set-up: {0}")]
+    SetUp(#[from] SetUpError),
+    #[error("session: {0}")]
+    Session(#[from] SessionError),
+    #[error("a task was lost: {0}")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+/// Serves a connection until one side ends it.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    mut stream: S,
+    binding: ChannelBinding,
+    deadline: Instant,
+    context: Arc<Context>,
+) {
+    let mut frames = Frames::new(SET_UP_LIMIT);
+    let set_up = tokio::select! {
+        outcome = timeout_at(deadline, set_up(&mut stream, &mut frames, binding, &context)) => {
+            outcome.unwrap_or(Err(Ended::TimedOut))
+        }
+        () = context.draining.cancelled() => Err(Ended::Draining),
+    };
+    let reason = match set_up {
+        Ok(established) => {
+            frames.set_limit(SESSION_LIMIT);
+            converse(&mut stream, frames, established, context).await
+        }
+        Err(reason) => {
+            if let Some(last_words) = last_words(&reason) {
+                // They may not arrive: the peer may be gone.
+                let _ = timeout(CLOSE_LIMIT, write_frame(&mut stream, &last_words)).await;
+            }
+            reason
+        }
+    };
+    tracing::info!(%reason, "the connection ended");
+    close(&mut stream).await;
+}
+
+/// What a set-up that fails is told.
+fn last_words(reason: &Ended) -> Option<Vec<u8>> {
+    match reason {
+        Ended::TimedOut => Some(set_up::timed_out()),
+        Ended::SetUp(error) => Some(error.refusal()),
+        Ended::Frame(_) => Some(SetUpError::Malformed("frame").refusal()),
+        _ => None,
+    }
+}
+
+async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    frames: &mut Frames,
+    binding: ChannelBinding,
+    context: &Context,
+) -> Result<Established<ServerSession>, Ended> {
+    let (greeting, state) = set_up::server::start(&context.key, &context.name, binding, &mut rng())?;
+    write_frame(stream, &greeting).await?;
+    let answer = frames.next(stream).await?;
+    // RSA takes milliseconds: not on the threads that serve everybody.
+    let key_delivery = tokio::task::spawn_blocking(move || state.handle(&answer, &mut rng()));
+    let (delivery, state) = key_delivery.await??;
+    write_frame(stream, &delivery).await?;
+    let confirmation = frames.next(stream).await?;
+    let (success, established) = state.handle(&confirmation)?;
+    write_frame(stream, &success).await?;
+    Ok(established)
+}
+
+/// Reads and writes side by side. When reading ends, what is in hand is finished and written.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    stream: &mut S,
+    frames: Frames,
+    established: Established<ServerSession>,
+    context: Arc<Context>,
+) -> Ended {
+    let (opener, sealer) = established.session.split();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let outbox = Arc::new(Outbox::new(context.limits.pushes));
+    let mut conversation = Conversation {
+        frames,
+        opener,
+        transcript: established.transcript,
+        bound: None,
+        subscription: None,
+        guesses: 0,
+        outbox: Arc::clone(&outbox),
+        in_hand: Arc::new(Semaphore::new(IN_HAND as usize)),
+        context,
+    };
+    tokio::select! {
+        reason = conversation.listen(&mut reader) => reason,
+        Err(reason) = speak(&mut writer, &outbox, sealer) => reason,
+    }
+}
+
+/// The reading half of a connection and all that it knows of its peer.
+struct Conversation {
+    frames: Frames,
+    opener: Opener,
+    transcript: Hash,
+    /// To whom the connection belongs.
+    bound: Option<Caller>,
+    subscription: Option<Subscription>,
+    guesses: u32,
+    outbox: Arc<Outbox>,
+    in_hand: Arc<Semaphore>,
+    context: Arc<Context>,
+}
+
+impl Conversation {
+    async fn listen(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Ended {
+        let draining = self.context.draining.clone();
+        let reason = loop {
+            let heard = tokio::select! {
+                biased;
+                () = draining.cancelled() => break Ended::Draining,
+                heard = self.frames.next(reader) => heard,
+            };
+            let taken = match heard {
+                Ok(payload) => self.take(&payload).await,
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = taken {
+                break reason;
+            }
+        };
+        // No more news; answers are still written by the other half.
+        self.subscription = None;
+        self.finish(reader, matches!(reason, Ended::Draining)).await;
+        reason
+    }
+
+    /// Waits until everything in hand is answered, and meanwhile, if the peer may still ask, says
+    /// that the relay is stopping.
+    async fn finish(&mut self, reader: &mut (impl AsyncRead + Unpin), mut hearing: bool) {
+        let in_hand = Arc::clone(&self.in_hand);
+        let finished = in_hand.acquire_many(IN_HAND);
+        tokio::pin!(finished);
+        let spare = Arc::new(Semaphore::new(DRAIN_ANSWERS as usize));
+        loop {
+            let heard = tokio::select! {
+                biased;
+                _ = &mut finished => break,
+                heard = self.frames.next(reader), if hearing => heard,
+            };
+            hearing = match (heard, Arc::clone(&spare).try_acquire_owned()) {
+                (Ok(payload), Ok(permit)) => match self.opener.open(&payload) {
+                    Ok(request) => {
+                        let reply = Reply::new(request.id, Arc::clone(&self.outbox), permit);
+                        reply.send(Err(Refusal::new(Code::Draining, "the relay is stopping: connect again")));
+                        true
+                    }
+                    Err(_) => false,
+                },
+                _ => false,
+            };
+        }
+        // A closed semaphore cannot be; either way there is nothing left to wait for.
+        let _ = spare.acquire_many(DRAIN_ANSWERS).await;
+    }
+
+    async fn take(&mut self, payload: &[u8]) -> Result<(), Ended> {
+        let IncomingRequest { id, session, request } = self.opener.open(payload)?;
+        let Ok(permit) = Arc::clone(&self.in_hand).acquire_owned().await else {
+            return Err(Ended::Draining);
+        };
+        let reply = Reply::new(id, Arc::clone(&self.outbox), permit);
+        let context = Arc::clone(&self.context);
+        let now = now();
+        let ticket = session.map(|session| Ticket {
+            tag: handler::session_tag(&session),
+            bound: self.bound.clone(),
+            now,
+        });
+        let plan =
+            request.and_then(|request| handler::plan(request, ticket, now, &context.name, &context.limits));
+        match plan {
+            Err(refusal) => reply.send(Err(refusal)),
+            Ok(Plan::Answer(answer)) => reply.send(Ok(answer)),
+            Ok(Plan::Read(work)) => {
+                self.context.tasks.spawn(async move {
+                    let outcome = context.store.read(work).await;
+                    let answer = outcome.map(|committed| committed.answer);
+                    reply.send(answer.map_err(handler::refusal));
+                });
+            }
+            Ok(Plan::Write(work)) => {
+                let broker = Arc::clone(&context.broker);
+                let settle: Settle = Box::new(move |outcome| match outcome {
+                    Ok(committed) => {
+                        reply.send(Ok(committed.answer));
+                        for news in committed.news {
+                            broker.publish(news);
+                        }
+                    }
+                    Err(rejection) => reply.send(Err(handler::refusal(rejection))),
+                });
+                // A store that is closed drops the reply, which then answers by itself.
+                let _ = context.store.write(work, settle).await;
+            }
+            Ok(Plan::Admit(admission)) => self.admit(admission, reply, now).await?,
+        }
+        Ok(())
+    }
+
+    /// Carries out a request that changes to whom the connection belongs. The next request waits,
+    /// so that it finds this settled.
+    async fn admit(&mut self, admission: Admission, reply: Reply, now: u64) -> Result<(), Ended> {
+        let context = Arc::clone(&self.context);
+        let bound = self.bound.as_ref();
+        let attaching = matches!(admission, Admission::Attach(_));
+        let outcome = match admission {
+            Admission::SignUp(command) => handler::sign_up(&context, bound, *command, now).await,
+            Admission::LogIn(command) => {
+                handler::log_in(&context, bound, &self.transcript, *command, now).await
+            }
+            Admission::Attach(ticket) => handler::attach(&context, ticket).await,
+            Admission::LogOut(ticket) => {
+                self.log_out(ticket, reply).await;
+                return Ok(());
+            }
+        };
+        let guess = matches!(&outcome, Err(refusal) if refusal.code == Code::WrongCredentials);
+        match outcome {
+            Err(refusal) => reply.send(Err(refusal)),
+            Ok(admitted) => {
+                reply.send(Ok(admitted.answer));
+                if attaching {
+                    // Nothing can be read by the peer before the answer is, and nothing that is
+                    // committed from here on is missed.
+                    self.subscription = Some(self.context.switchboard.subscribe(
+                        admitted.caller.account.clone(),
+                        admitted.caller.device,
+                        Arc::clone(&self.outbox),
+                    ));
+                }
+                self.bound = Some(admitted.caller);
+            }
+        }
+        self.guesses = self.guesses.saturating_add(u32::from(guess));
+        if self.guesses >= MOST_GUESSES {
+            return Err(Ended::Guessing);
+        }
+        Ok(())
+    }
+
+    async fn log_out(&mut self, ticket: Ticket, reply: Reply) {
+        match handler::log_out(&self.context, ticket).await {
+            Err(refusal) => reply.send(Err(refusal)),
+            Ok(committed) => {
+                self.subscription = None;
+                self.bound = None;
+                reply.send(Ok(committed.answer));
+                for news in committed.news {
+                    self.context.broker.publish(news);
+                }
+            }
+        }
+    }
+}
+
+/// Writes what the outbox holds, for ever.
+async fn speak(
+    writer: &mut (impl AsyncWrite + Unpin),
+    outbox: &Outbox,
+    mut sealer: Sealer,
+) -> Result<(), Ended> {
+    loop {
+        let mut next = Some(outbox.next().await);
+        let mut bytes = Vec::new();
+        let mut permits = Vec::new();
+        while let Some(item) = next {
+            let payload = match item {
+                Outgoing::Answer { id, outcome, permit } => {
+                    permits.push(permit);
+                    sealer.answer(id, &outcome, &mut rng())?
+                }
+                Outgoing::Push(event) if event.len() > PUSH_BUDGET => {
+                    sealer.push(Outbox::catch_up(), &mut rng())?
+                }
+                Outgoing::Push(event) | Outgoing::CatchUp(event) => sealer.push(&event, &mut rng())?,
+            };
+            bytes.extend(frame::encode(&payload)?);
+            next = if bytes.len() < BATCH { outbox.take() } else { None };
+        }
+        let written = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        timeout(WRITE_LIMIT, written).await.map_err(|_| Ended::Stuck)??;
+        // Only now are these requests done with.
+        drop(permits);
+    }
+}
+
+/// Cuts what arrives into payloads.
+struct Frames {
+    decoder: Decoder,
+    buffer: Box<[u8]>,
+}
+
+impl Frames {
+    fn new(limit: usize) -> Self {
+        Self { decoder: Decoder::new(limit), buffer: vec![0; 16 * 1024].into_boxed_slice() }
+    }
+
+    fn set_limit(&mut self, limit: usize) {
+        self.decoder.set_limit(limit);
+    }
+
+    /// The next payload. Nothing is lost if this is dropped before it is done.
+    async fn next(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Ended> {
+        loop {
+            if let Some(payload) = self.decoder.next()? {
+                return Ok(payload);
+            }
+            let count = reader.read(&mut self.buffer).await?;
+            match self.buffer.get(..count) {
+                Some(bytes) if !bytes.is_empty() => self.decoder.extend(bytes),
+                _ => return Err(Ended::Closed),
+            }
+        }
+    }
+}
+
+async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> Result<(), Ended> {
+    stream.write_all(&frame::encode(payload)?).await?;
+    Ok(stream.flush().await?)
+}
+
+/// Closes so that the last words arrive: a socket that is closed with bytes unread resets the
+/// connection, and the peer may lose what it has not read yet.
+async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let goodbye = async {
+        stream.shutdown().await?;
+        tokio::io::copy(stream, &mut tokio::io::sink()).await
+    };
+    // Whether it succeeds is the peer's affair.
+    let _ = timeout(CLOSE_LIMIT, goodbye).await;
+}

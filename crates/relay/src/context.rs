@@ -1,0 +1,44 @@
+//! What all connections share.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mildam_protocol::set_up::ServerKey;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{Broker, Switchboard};
+use crate::config::Limits;
+use crate::password::Passwords;
+use crate::secrets::Secrets;
+use crate::store::Store;
+
+/// What all connections share.
+pub(crate) struct Context {
+    /// What the relay is called.
+    pub(crate) name: String,
+    pub(crate) key: ServerKey,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) switchboard: Arc<Switchboard>,
+    pub(crate) passwords: Passwords,
+    pub(crate) secrets: Secrets,
+    /// Everything that must end before the store is closed.
+    pub(crate) tasks: TaskTracker,
+    /// No new work: finish what is in hand and close.
+    pub(crate) draining: CancellationToken,
+    /// Out of patience: drop everything.
+    pub(crate) ending: CancellationToken,
+}
+
+/// Milliseconds since 1970 (UTC).
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The operating system's random source.
+pub(crate) const fn rng() -> impl rand_core::CryptoRng {
+    rand_core::UnwrapErr(getrandom::SysRng)
+}

@@ -1,0 +1,178 @@
+//! The data directory: who may use it, and files in it that are there whole or not at all.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The database.
+pub const DATABASE: &str = "relay.db";
+/// The server key, RSA-3072 in PKCS#8 DER.
+pub const SERVER_KEY: &str = "server-key.der";
+/// The keys that protect personal data in the database.
+pub const SECRETS: &str = "secrets.bin";
+/// The server link of the last start.
+pub const LINK: &str = "link.txt";
+const LOCK: &str = "lock";
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataDirError {
+    /// Another relay uses it.
+    #[error("another relay is using {0}")]
+    InUse(PathBuf),
+    /// A file or the directory itself cannot be read or written.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A data directory, held against other relays as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if it is not there, readable for its owner only, and takes it.
+    ///
+    /// # Errors
+    /// [`DataDirError`].
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |error| io_error(path, error);
+        make_private_directory(path).map_err(failed)?;
+        let lock_path = path.join(LOCK);
+        let lock = private_file()
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(|error| io_error(&lock_path, error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(io_error(&lock_path, error)),
+        }
+    }
+
+    /// The path of a file in it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Reads a file; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
+        read(&self.file(name))
+    }
+
+    /// Writes a file that only its owner can read. Whatever happens meanwhile, the file is the old
+    /// one or the new one, and when this returns the new one has reached the disk.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
+        let path = self.file(name);
+        let new = self.file(&format!("{name}.new"));
+        let put = || {
+            let mut file = private_file().create(true).truncate(true).open(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            sync_directory(&self.path)
+        };
+        put().map_err(|error| io_error(&path, error))
+    }
+}
+
+/// Reads a file of any data directory; `None` if it is not there.
+///
+/// # Errors
+/// [`DataDirError::Io`].
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(path, error)),
+    }
+}
+
+fn io_error(path: &Path, error: io::Error) -> DataDirError {
+    DataDirError::Io { path: path.to_owned(), error }
+}
+
+#[cfg(unix)]
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+#[cfg(unix)]
+fn private_file() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+#[cfg(not(unix))]
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    options
+}
+
+/// Makes a rename last. Windows has no way to ask for it and does it by itself.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // REQ S1
+    #[test]
+    fn one_relay_uses_a_directory_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path()).unwrap();
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::InUse(_))));
+        drop(held);
+        assert!(DataDir::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn files_are_replaced_whole_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&dir.path().join("a/b")).unwrap();
+        assert_eq!(data.read("x").unwrap(), None);
+        data.write("x", b"one").unwrap();
+        data.write("x", b"2").unwrap();
+        assert_eq!(data.read("x").unwrap().unwrap(), b"2");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode(data.file("x")) & 0o777, 0o600);
+            assert_eq!(mode(data.file("")) & 0o777, 0o700);
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Rooms: their beginning, their changes, and their epochs.
+
+use mildam_protocol::command::{
+    EpochAnnounce, NewEpoch, RoomCreate, RoomCreateAnswer, RoomSetChange, StoredAnswer,
+};
+use mildam_protocol::records::canonical::Canonical;
+use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
+use mildam_protocol::records::keys::Signature;
+use mildam_protocol::records::room::{Change, Member, RoomChange, RoomKind, Snapshot};
+use mildam_protocol::records::{LogEntry, LogItem, LogPosition};
+use mildam_protocol::{Code, Event, Refusal};
+
+use super::{Scene, done, news, tell};
+use crate::broker::{Address, Devices, News};
+use crate::rules::epoch::{NextEpoch, Target};
+use crate::rules::room::{Effect, Roster, check_epoch_presence, check_snapshot};
+use crate::rules::{bad_record, require, stale};
+use crate::store::{Committed, EntryRow, EpochRow, MemberRow, Rejection, RoomRow, Transaction};
+
+/// A prekey may be used so long after it was replaced, in milliseconds.
+const PREKEY_GRACE: u64 = 10 * 60 * 1000;
+/// So many epochs a room may have ...
+const EPOCH_BURST: u64 = 100;
+/// ... in so many milliseconds, not counting those that come with changes.
+const EPOCH_WINDOW: u64 = 10 * 60 * 1000;
+
+/// What is said to those who are not, or no longer, in a room.
+pub(super) const NOT_MEMBER: &str = "you are not a member of this room";
+
+/// `room_create`. A pair that has a direct room already is told which.
+pub(super) async fn create(
+    tx: &mut dyn Transaction,
+    scene: Scene,
+    command: RoomCreate,
+) -> Result<Committed, Rejection> {
+    let change = command.change;
+    let id = change.room_id();
+    check_actor(&scene, &change.actor, &change.actor_device)?;
+    let roster = Roster::begin(&change)?;
+    if tx.find_entry(&id, &roster.head).await?.is_some() {
+        return done(&RoomCreateAnswer { room: id, created: true });
+    }
+    check_change_signature(tx, &change).await?;
+    let own = &scene.caller.account;
+    let others: Vec<_> = roster.members.keys().filter(|account| *account != own).collect();
+    let pair = match (roster.kind, others.as_slice()) {
+        (RoomKind::Direct, [other]) => Some((*other).clone()),
+        _ => None,
+    };
+    if let Some(other) = &pair
+        && let Some(room) = tx.direct_room(own, other).await?
+    {
+        return done(&RoomCreateAnswer { room, created: false });
+    }
+    for member in roster.members.values() {
+        check_newcomer(tx, &scene, member).await?;
+    }
+    let mut head = RoomRow {
+        id,
+        kind: roster.kind,
+        suite: roster.suite,
+        version: roster.version,
+        head: roster.head,
+        epoch: 0,
+        epoch_hash: None,
+        epoch_due: false,
+        end: LogPosition::START,
+        closed: false,
+    };
+    tx.save_room(&head).await?;
+    for member in roster.members.values() {
+        let row = MemberRow { member: member.clone(), start: LogPosition::START, gone: None };
+        tx.save_member(&id, &row).await?;
+    }
+    if let Some(other) = &pair {
+        tx.insert_direct_room(own, other, &id).await?;
+    }
+    let entry = LogEntry::Change(Box::new(change));
+    let item = append(tx, &mut head, entry, None, scene.now).await?;
+    let members: Vec<_> = roster.members.into_keys().collect();
+    let mut told = vec![log_news(&id, item, members.iter())?];
+    told.extend(take_epoch(tx, &scene, &mut head, members, command.epoch).await?);
+    tx.save_room(&head).await?;
+    tell(&RoomCreateAnswer { room: id, created: true }, told)
+}
+
+/// `room_change`. The same change again gets the first answer.
+pub(super) async fn change(
+    tx: &mut dyn Transaction,
+    scene: Scene,
+    command: RoomSetChange,
+) -> Result<Committed, Rejection> {
+    let change = command.change;
+    check_actor(&scene, &change.actor, &change.actor_device)?;
+    let id = change.room.ok_or_else(|| Refusal::new(Code::BadRecord, "a change names its room"))?;
+    let (mut head, member) = of_member(tx, &id, &change.actor).await?;
+    if let Some(stored) = tx.find_entry(&id, &change.hash()).await? {
+        return done(&stored);
+    }
+    require(member.is_present(), Code::NotMember, NOT_MEMBER)?;
+    check_change_signature(tx, &change).await?;
+    let mut roster = load_roster(tx, &head).await?;
+    let effect = roster.apply(&id, &change)?;
+    let snapshot = match &change.change {
+        Change::Added { snapshot, .. } => {
+            let ours = roster.snapshot(&id);
+            check_snapshot(&ours, command.snapshot.as_ref(), snapshot)?;
+            Some(ours)
+        }
+        _ => {
+            let none = command.snapshot.is_none();
+            require(none, Code::BadRecord, "only added brings a snapshot along")?;
+            None
+        }
+    };
+    check_epoch_presence(effect.needs_epoch, command.epoch.is_some())?;
+    for member in &effect.joined {
+        check_newcomer(tx, &scene, member).await?;
+    }
+    let before = head.end;
+    head.version = roster.version;
+    head.head = roster.head;
+    head.closed = roster.closed;
+    head.epoch_due |= effect.epoch_due;
+    let left_epoch = head.epoch;
+    let entry = LogEntry::Change(Box::new(change));
+    let item = append(tx, &mut head, entry, snapshot.as_ref(), scene.now).await?;
+    save_effect(tx, &head, &effect, before, left_epoch).await?;
+    let mut told = change_news(&id, item, snapshot, &roster, &effect)?;
+    if let Some(epoch) = command.epoch {
+        let members = roster.members.into_keys().collect();
+        told.extend(take_epoch(tx, &scene, &mut head, members, epoch).await?);
+    }
+    tx.save_room(&head).await?;
+    let stored = StoredAnswer { seq: head.end.seq, stored_at: scene.now };
+    tell(&stored, told)
+}
+
+/// `epoch_announce`. The same announcement again gets the first answer.
+pub(super) async fn announce(
+    tx: &mut dyn Transaction,
+    scene: Scene,
+    command: EpochAnnounce,
+) -> Result<Committed, Rejection> {
+    let announcement = &command.epoch.announcement;
+    let id = announcement.room;
+    check_actor(&scene, &announcement.announcer, &announcement.announcer_device)?;
+    let (mut head, member) = of_member(tx, &id, &scene.caller.account).await?;
+    if let Some(stored) = tx.find_epoch(&id, &announcement.hash()).await? {
+        return done(&stored);
+    }
+    require(member.is_present(), Code::NotMember, NOT_MEMBER)?;
+    require(!head.closed, Code::Forbidden, "this room is closed")?;
+    let first_of_burst = head.epoch.saturating_add(1).saturating_sub(EPOCH_BURST);
+    let since = tx.epoch_time(&id, first_of_burst).await?;
+    let calm = since.is_none_or(|since| since.saturating_add(EPOCH_WINDOW) <= scene.now);
+    require(calm, Code::LimitReached, "this room gets new keys too often; wait a little")?;
+    let members = tx.members(&id).await?;
+    let accounts = members.into_iter().map(|row| row.member.account).collect();
+    let told = take_epoch(tx, &scene, &mut head, accounts, command.epoch).await?;
+    tx.save_room(&head).await?;
+    let stored = StoredAnswer { seq: head.end.seq, stored_at: scene.now };
+    tell(&stored, told)
+}
+
+/// A room and the membership of an account, present or past. To everybody else a room does not
+/// exist.
+pub(super) async fn of_member(
+    tx: &mut dyn Transaction,
+    room: &RoomId,
+    account: &AccountId,
+) -> Result<(RoomRow, MemberRow), Rejection> {
+    let member = tx.member(room, account).await?;
+    let head = tx.room(room).await?;
+    head.zip(member).ok_or_else(|| Refusal::new(Code::NotFound, "there is no such room").into())
+}
+
+/// Appends an entry to the log: the next number, the next log hash. The head is the caller's to
+/// save.
+pub(super) async fn append(
+    tx: &mut dyn Transaction,
+    head: &mut RoomRow,
+    entry: LogEntry,
+    snapshot: Option<&Snapshot>,
+    now: u64,
+) -> Result<LogItem, Rejection> {
+    let hash = entry.hash();
+    head.end = head.end.then(&head.id, &hash);
+    let row = EntryRow { at: head.end, hash, entry, snapshot: snapshot.cloned(), stored_at: now };
+    tx.insert_entry(&head.id, &row).await?;
+    Ok(LogItem::Entry { seq: row.at.seq, stored_at: now, entry: row.entry, snapshot: None })
+}
+
+/// News of a log item.
+pub(super) fn log_news<'a>(
+    room: &RoomId,
+    item: LogItem,
+    audience: impl Iterator<Item = &'a AccountId>,
+) -> Result<News, Refusal> {
+    let event = Event::Log { room: *room, item: Box::new(item) };
+    news(audience.cloned().map(Address::all).collect(), &event)
+}
+
+/// A device as a record names it.
+#[derive(Clone, Copy)]
+pub(super) struct Device<'a> {
+    pub(super) account: &'a AccountId,
+    pub(super) device: &'a DeviceId,
+    /// Hash of the device list that the record names.
+    pub(super) list: &'a Hash,
+}
+
+/// Checks that a record is signed by a device of the account's newest list, and names that list.
+pub(super) async fn check_signature(
+    tx: &mut dyn Transaction,
+    signer: Device<'_>,
+    signed: &Canonical,
+    signature: &Signature,
+    what: &'static str,
+) -> Result<(), Rejection> {
+    let key = tx.device_key(signer.account, signer.device).await?;
+    let key = key.ok_or_else(unlisted)?;
+    key.verify(signed.as_bytes(), signature, what).map_err(|error| bad_record(&error))?;
+    let standing = tx.standing(signer.account).await?;
+    if standing.is_some_and(|standing| standing.list == *signer.list) {
+        Ok(())
+    } else {
+        Err(stale("your own device list").into())
+    }
+}
+
+/// Checks that a client saw the log that the relay keeps.
+pub(super) async fn check_seen(
+    tx: &mut dyn Transaction,
+    head: &RoomRow,
+    seq: u64,
+    hash: &Hash,
+) -> Result<(), Rejection> {
+    let ours = match seq {
+        0 => Some(Hash::ZERO),
+        seq if seq == head.end.seq => Some(head.end.hash),
+        seq => tx.log_hash(&head.id, seq).await?,
+    };
+    let same = ours == Some(*hash);
+    Ok(require(same, Code::LogMismatch, "the log that you saw is not the log of this room")?)
+}
+
+/// What is said to a device that stands in no list.
+pub(super) fn unlisted() -> Refusal {
+    Refusal::new(Code::DeviceUnknown, "this device does not belong to the account")
+}
+
+fn check_actor(scene: &Scene, account: &AccountId, device: &DeviceId) -> Result<(), Refusal> {
+    let own = *account == scene.caller.account && *device == scene.caller.device;
+    require(own, Code::BadRecord, "a record is sent by the device that signed it")
+}
+
+async fn check_change_signature(tx: &mut dyn Transaction, change: &RoomChange) -> Result<(), Rejection> {
+    let signer = Device { account: &change.actor, device: &change.actor_device, list: &change.actor_list };
+    let signed = change.signed_bytes();
+    check_signature(tx, signer, &signed, &change.signature, "room change").await
+}
+
+/// Checks that an account may come into a room: it exists under the signed identity, is a friend
+/// of the actor, and is not in too many rooms.
+async fn check_newcomer(tx: &mut dyn Transaction, scene: &Scene, member: &Member) -> Result<(), Rejection> {
+    let own = &scene.caller.account;
+    let account = &member.account;
+    // Whether an account exists is told to its friends only.
+    let friends = own == account || tx.friends_since(own, account).await?.is_some();
+    require(friends, Code::NotFriends, "you can bring friends into a room, nobody else")?;
+    let standing = tx.standing(account).await?;
+    let same = standing.is_some_and(|standing| standing.identity == member.identity);
+    require(
+        same,
+        Code::BadRecord,
+        "a member's identity key is another one by now; check it before you invite",
+    )?;
+    let rooms = tx.room_count(account).await?;
+    Ok(require(rooms < scene.limits.rooms, Code::LimitReached, "one of the members is in too many rooms")?)
+}
+
+async fn load_roster(tx: &mut dyn Transaction, head: &RoomRow) -> Result<Roster, Rejection> {
+    let members = tx.members(&head.id).await?;
+    let banned = tx.banned(&head.id).await?;
+    Ok(Roster {
+        kind: head.kind,
+        suite: head.suite,
+        version: head.version,
+        head: head.head,
+        members: members.into_iter().map(|row| (row.member.account.clone(), row.member)).collect(),
+        banned: banned.into_iter().collect(),
+        closed: head.closed,
+    })
+}
+
+/// Saves who came and went. `before` is the position right before the change, `left_epoch` the
+/// last epoch before it.
+async fn save_effect(
+    tx: &mut dyn Transaction,
+    head: &RoomRow,
+    effect: &Effect,
+    before: LogPosition,
+    left_epoch: u64,
+) -> Result<(), Rejection> {
+    for member in &effect.joined {
+        let row = MemberRow { member: member.clone(), start: before, gone: None };
+        tx.save_member(&head.id, &row).await?;
+    }
+    for account in &effect.gone {
+        if let Some(row) = tx.member(&head.id, account).await? {
+            let row = MemberRow { gone: Some((head.end.seq, left_epoch)), ..row };
+            tx.save_member(&head.id, &row).await?;
+        }
+    }
+    if let Some(member) = &effect.promoted
+        && let Some(row) = tx.member(&head.id, &member.account).await?
+    {
+        let row = MemberRow { member: member.clone(), ..row };
+        tx.save_member(&head.id, &row).await?;
+    }
+    if let Some(account) = &effect.banned {
+        tx.insert_ban(&head.id, account).await?;
+    }
+    Ok(())
+}
+
+/// Tells of a change those who are in, those who went by it, and, with the snapshot, those who
+/// came in by it.
+fn change_news(
+    room: &RoomId,
+    item: LogItem,
+    snapshot: Option<Snapshot>,
+    roster: &Roster,
+    effect: &Effect,
+) -> Result<Vec<News>, Refusal> {
+    let joined = |account: &AccountId| effect.joined.iter().any(|one| one.account == *account);
+    let stayed = roster.members.keys().filter(|account| !joined(account));
+    let mut told = vec![log_news(room, item.clone(), stayed.chain(&effect.gone))?];
+    if let (Some(snapshot), LogItem::Entry { seq, stored_at, entry, .. }) = (snapshot, item) {
+        let item = LogItem::Entry { seq, stored_at, entry, snapshot: Some(Box::new(snapshot)) };
+        let newcomers = effect.joined.iter().map(|member| &member.account);
+        told.push(log_news(room, item, newcomers)?);
+    }
+    Ok(told)
+}
+
+/// Checks the next epoch and adds it behind the end of the log.
+async fn take_epoch(
+    tx: &mut dyn Transaction,
+    scene: &Scene,
+    head: &mut RoomRow,
+    members: Vec<AccountId>,
+    epoch: NewEpoch,
+) -> Result<Vec<News>, Rejection> {
+    let announcement = &epoch.announcement;
+    check_actor(scene, &announcement.announcer, &announcement.announcer_device)?;
+    let key =
+        tx.device_key(&announcement.announcer, &announcement.announcer_device).await?.ok_or_else(unlisted)?;
+    let signed = announcement.signed_bytes();
+    key.verify(signed.as_bytes(), &announcement.signature, "epoch announcement")
+        .map_err(|error| bad_record(&error))?;
+    check_seen(tx, head, announcement.seen_seq, &announcement.seen_hash).await?;
+    let next = NextEpoch {
+        room: head.id,
+        epoch: head.epoch.saturating_add(1),
+        previous: head.epoch_hash,
+        version: head.version,
+        head: head.head,
+        members: targets(tx, members, scene.now).await?,
+    };
+    next.judge(&epoch)?;
+    let row = EpochRow {
+        hash: announcement.hash(),
+        announcement: epoch.announcement,
+        after_seq: head.end.seq,
+        wraps: epoch.wraps,
+        profile: epoch.profile,
+        stored_at: scene.now,
+    };
+    tx.insert_epoch(&row).await?;
+    head.epoch = next.epoch;
+    head.epoch_hash = Some(row.hash);
+    head.epoch_due = false;
+    Ok(epoch_news(&row)?)
+}
+
+async fn targets(
+    tx: &mut dyn Transaction,
+    members: Vec<AccountId>,
+    now: u64,
+) -> Result<Vec<Target>, Rejection> {
+    let mut targets = Vec::with_capacity(members.len());
+    for account in members {
+        let standing = tx.standing(&account).await?;
+        let Some(standing) = standing else {
+            return Err(stale("the room's members").into());
+        };
+        let prekeys = tx.prekey_marks(&account, now.saturating_sub(PREKEY_GRACE)).await?;
+        targets.push(Target { account, list: standing.list, prekeys });
+    }
+    Ok(targets)
+}
+
+/// Tells each device of an epoch together with its own wrap, and those without a wrap that there
+/// is one.
+fn epoch_news(row: &EpochRow) -> Result<Vec<News>, Refusal> {
+    let event = |wrap| Event::Log {
+        room: row.announcement.room,
+        item: Box::new(LogItem::Epoch {
+            after: row.after_seq,
+            stored_at: row.stored_at,
+            announcement: Box::new(row.announcement.clone()),
+            wrap,
+            profile: row.profile.clone(),
+        }),
+    };
+    let mut told = Vec::with_capacity(row.wraps.len().saturating_add(1));
+    for wrap in &row.wraps {
+        let to = vec![Address { account: wrap.account.clone(), devices: Devices::Only(wrap.device) }];
+        told.push(news(to, &event(Some(Box::new(wrap.clone()))))?);
+    }
+    let without = row.announcement.recipients.iter().map(|recipient| {
+        let wrapped = row.wraps.iter().filter(|wrap| wrap.account == recipient.account);
+        Address {
+            account: recipient.account.clone(),
+            devices: Devices::Except(wrapped.map(|wrap| wrap.device).collect()),
+        }
+    });
+    told.push(news(without.collect(), &event(None))?);
+    Ok(told)
+}

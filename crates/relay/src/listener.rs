@@ -1,0 +1,97 @@
+//! Accepting connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tracing::Instrument;
+
+use crate::connection;
+use crate::context::Context;
+
+/// After a failed accept (no file descriptors, for example) this long nothing is accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A peer that has gone without a word is noticed after about two minutes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+/// Label of the channel binding `tls-exporter` (RFC 9266).
+const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// What lies under the protocol.
+#[derive(Clone)]
+pub(crate) enum Carrier {
+    /// TLS.
+    Tls(Arc<ServerConfig>),
+    /// Nothing: plain TCP.
+    Plain,
+}
+
+/// Accepts connections until the relay drains. Each holds a permit, taken before it is accepted.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    carrier: Carrier,
+    permits: Arc<Semaphore>,
+    context: Arc<Context>,
+) {
+    let mut number = 0_u64;
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+            Some((permit, listener.accept().await))
+        };
+        let (permit, stream) = tokio::select! {
+            () = context.draining.cancelled() => return,
+            accepted = accepted => match accepted {
+                None => return,
+                Some((permit, Ok((stream, _)))) => (permit, stream),
+                Some((_, Err(error))) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        number = number.wrapping_add(1);
+        let kind = match carrier {
+            Carrier::Tls(_) => "tls",
+            Carrier::Plain => "plain",
+        };
+        let span = tracing::info_span!("connection", kind, number);
+        let served = serve(stream, carrier.clone(), Arc::clone(&context));
+        let ending = context.ending.clone();
+        let task = async move {
+            let _permit = permit;
+            ending.run_until_cancelled(served).await;
+        };
+        context.tasks.spawn(task.instrument(span));
+    }
+}
+
+async fn serve(stream: TcpStream, carrier: Carrier, context: Arc<Context>) {
+    let deadline = Instant::now() + context.limits.set_up;
+    // Neither is needed for correctness; a system that refuses them is served all the same.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+    let tls = match carrier {
+        Carrier::Plain => return connection::serve(stream, None, deadline, context).await,
+        Carrier::Tls(config) => TlsAcceptor::from(config),
+    };
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout_at(deadline, tls.accept(stream)) => accepted,
+        () = context.draining.cancelled() => return,
+    };
+    let stream = match accepted {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::info!(%error, "TLS failed"),
+        Err(_) => return tracing::info!("TLS took too long"),
+    };
+    let (_, session) = stream.get_ref();
+    match session.export_keying_material([0; 32], BINDING_LABEL, Some(&[])) {
+        Ok(binding) => connection::serve(stream, Some(binding), deadline, context).await,
+        Err(error) => tracing::error!(%error, "TLS gave no channel binding"),
+    }
+}

@@ -1,0 +1,230 @@
+//! The relay as a whole: opening, serving, draining.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mildam_protocol::ServerLink;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Switchboard;
+use crate::config::{Config, DEFAULT_PORT};
+use crate::context::Context;
+use crate::data_dir::{self, DataDir, DataDirError};
+use crate::identity;
+use crate::listener::{self, Carrier};
+use crate::password::{PasswordError, Passwords};
+use crate::store::{SqliteStore, StoreError};
+
+/// How long connections may take to finish what is in hand.
+const DRAIN_LIMIT: Duration = Duration::from_secs(15);
+
+/// Why a relay cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The database.
+    #[error("the database cannot be opened: {0}")]
+    Store(#[from] StoreError),
+    /// The server key, its certificate, or the relay's secrets.
+    #[error("{0}")]
+    Identity(String),
+    /// Password hashing.
+    #[error(transparent)]
+    Passwords(#[from] PasswordError),
+    /// An address to listen on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The host of the server link.
+    #[error("{0:?} cannot stand in a server link: name a host with --public-host")]
+    Host(String),
+    /// A task of the relay's own was lost.
+    #[error("a task was lost: {0}")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+/// Where a relay can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The address that serves TLS.
+    pub tls: SocketAddr,
+    /// The address that serves plain TCP, if one was asked for.
+    pub plain: Option<SocketAddr>,
+    /// What people enter to connect.
+    pub link: ServerLink,
+}
+
+/// A relay that is open but does not serve yet.
+pub struct Relay {
+    ready: Ready,
+    tls: (TcpListener, Carrier),
+    plain: Option<TcpListener>,
+    permits: Arc<Semaphore>,
+    context: Arc<Context>,
+    /// Held until everything is closed.
+    data: DataDir,
+}
+
+/// Opens a relay and serves until `shutdown`.
+///
+/// # Errors
+/// [`RelayError`] if it cannot be opened.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RelayError> {
+    Relay::bind(config).await?.serve(shutdown).await;
+    Ok(())
+}
+
+/// The server link of the last start with this data directory; `None` before the first.
+///
+/// # Errors
+/// [`RelayError::DataDir`] if it cannot be read.
+pub fn last_link(data: &Path) -> Result<Option<ServerLink>, RelayError> {
+    let damaged = |_| RelayError::Identity("the file link.txt is damaged".to_owned());
+    let Some(bytes) = data_dir::read(&data.join(data_dir::LINK))? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    text.parse().map(Some).map_err(damaged)
+}
+
+impl Relay {
+    /// Opens data and listeners. At the first start this makes the server key, which takes about a
+    /// second.
+    ///
+    /// # Errors
+    /// [`RelayError`].
+    pub async fn bind(config: Config) -> Result<Self, RelayError> {
+        let host = config.public_host.clone();
+        let path = config.data.clone();
+        let (data, key, secrets, tls) = tokio::task::spawn_blocking(move || {
+            let data = DataDir::open(&path)?;
+            let key = identity::server_key(&data)?;
+            let secrets = identity::secrets(&data)?;
+            let tls = identity::tls_config(&key, host.as_deref())?;
+            Ok::<_, RelayError>((data, key, secrets, tls))
+        })
+        .await??;
+        let store = SqliteStore::open(&data.file(data_dir::DATABASE)).await?;
+        let listener = match config.listen {
+            Some(address) => listen(address).await?,
+            None => listen_everywhere().await?,
+        };
+        let plain = match config.plain_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let tls_address = address_of(&listener)?;
+        let plain_address = plain.as_ref().map(address_of).transpose()?;
+        let host = config.public_host.unwrap_or_else(|| reachable(tls_address.ip()).to_string());
+        let link = ServerLink::new(&host, tls_address.port(), key.fingerprint())
+            .map_err(|_| RelayError::Host(host))?;
+        data.write(data_dir::LINK, format!("{link}\n").as_bytes())?;
+        let switchboard = Arc::new(Switchboard::default());
+        let context = Context {
+            name: config.name,
+            key,
+            store: Arc::new(store),
+            broker: Arc::clone(&switchboard) as _,
+            switchboard,
+            passwords: Passwords::new().await?,
+            secrets,
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            limits: Arc::new(config.limits),
+        };
+        Ok(Self {
+            ready: Ready { tls: tls_address, plain: plain_address, link },
+            tls: (listener, Carrier::Tls(tls)),
+            plain,
+            permits: Arc::new(Semaphore::new(context.limits.connections.min(Semaphore::MAX_PERMITS))),
+            context: Arc::new(context),
+            data,
+        })
+    }
+
+    /// Where it can be reached.
+    #[must_use]
+    pub const fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Serves until `shutdown`; then accepts nothing more, finishes what is in hand, and closes the
+    /// data. When this returns, the directory can be used by another relay.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let Context { tasks, draining, ending, store, .. } = &*self.context;
+        let (listener, carrier) = self.tls;
+        let accept = |listener, carrier| {
+            let context = Arc::clone(&self.context);
+            listener::accept(listener, carrier, Arc::clone(&self.permits), context)
+        };
+        tasks.spawn(accept(listener, carrier));
+        if let Some(listener) = self.plain {
+            tasks.spawn(accept(listener, Carrier::Plain));
+        }
+        shutdown.cancelled().await;
+        tracing::info!("stopping: finishing what is in hand");
+        draining.cancel();
+        tasks.close();
+        if tokio::time::timeout(DRAIN_LIMIT, tasks.wait()).await.is_err() {
+            tracing::warn!("some connections did not finish in time");
+            ending.cancel();
+            tasks.wait().await;
+        }
+        store.close().await;
+        drop(self.data);
+        tracing::info!("stopped");
+    }
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RelayError> {
+    TcpListener::bind(address).await.map_err(|error| RelayError::Listen { address, error })
+}
+
+/// All addresses of the machine; those of version 4 only where there is no version 6.
+async fn listen_everywhere() -> Result<TcpListener, RelayError> {
+    let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
+    let all_of_version_4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
+    match listen(all).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => listen(all_of_version_4).await,
+    }
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, RelayError> {
+    let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    listener.local_addr().map_err(|error| RelayError::Listen { address: unknown, error })
+}
+
+/// An address at which others have a chance to reach a listener. One that listens everywhere is
+/// reached at the address from which this machine would go out; asking for it sends nothing.
+fn reachable(listening: IpAddr) -> IpAddr {
+    if !listening.is_unspecified() {
+        return listening;
+    }
+    let outward = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // An address that is reserved for documentation: any that is not local will do.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    outward().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}

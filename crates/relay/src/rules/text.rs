@@ -1,0 +1,88 @@
+//! Texts that people enter.
+
+use mildam_protocol::command::{MAX_EMAIL, MAX_GREETING, MAX_NICKNAME, MAX_PASSWORD, MIN_PASSWORD};
+use mildam_protocol::{Code, Refusal};
+
+use super::require;
+
+/// Checks an e-mail address for its shape and gives the form in which two are compared: lower
+/// case, without white space around it.
+///
+/// # Errors
+/// [`Code::BadEmail`].
+pub fn email(text: &str) -> Result<String, Refusal> {
+    let address = text.trim().to_lowercase();
+    let parts = address.rsplit_once('@');
+    let plain = |c: char| !c.is_whitespace() && !c.is_control();
+    let domain = |domain: &str| {
+        !domain.is_empty()
+            && !domain.contains('@')
+            && domain
+                .split('.')
+                .all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
+    };
+    let shaped = address.len() <= MAX_EMAIL
+        && address.chars().all(plain)
+        && parts.is_some_and(|(local, host)| !local.is_empty() && !local.contains('@') && domain(host));
+    require(shaped, Code::BadEmail, "this is not an e-mail address")?;
+    Ok(address)
+}
+
+/// Checks the length of a new password.
+///
+/// # Errors
+/// [`Code::BadPassword`].
+pub fn password(text: &str) -> Result<(), Refusal> {
+    require(
+        text.chars().count() >= MIN_PASSWORD,
+        Code::BadPassword,
+        "a password needs at least 8 characters",
+    )?;
+    require(text.len() <= MAX_PASSWORD, Code::BadPassword, "a password may have at most 1024 bytes")
+}
+
+/// Checks a nickname.
+///
+/// # Errors
+/// [`Code::TooLarge`] or [`Code::Malformed`].
+pub fn nickname(text: &str) -> Result<(), Refusal> {
+    require(text.len() <= MAX_NICKNAME, Code::TooLarge, "a nickname may have at most 120 bytes")?;
+    require(!text.chars().any(char::is_control), Code::Malformed, "a nickname is one line of text")
+}
+
+/// Checks a greeting.
+///
+/// # Errors
+/// [`Code::TooLarge`].
+pub fn greeting(text: &str) -> Result<(), Refusal> {
+    require(text.len() <= MAX_GREETING, Code::TooLarge, "a greeting may have at most 600 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // REQ A1
+    #[test]
+    fn addresses_that_mean_the_same_compare_equal() {
+        assert_eq!(email(" Alice@Example.ORG\n").unwrap(), "alice@example.org");
+        assert_eq!(email("a@localhost").unwrap(), "a@localhost");
+        assert_eq!(email("한글@밀담.한국").unwrap(), "한글@밀담.한국");
+        let long = format!("{}@example.org", "a".repeat(MAX_EMAIL));
+        for bad in ["", "@", "a@", "@b", "a b@c", "a@b@c", "a@b..c", "a@-b", "a@b\u{0}", "a@.b", &long] {
+            assert_eq!(email(bad).unwrap_err().code, Code::BadEmail, "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_have_borders() {
+        assert!(password("밀담밀담밀담밀담").is_ok());
+        assert!(password("1234567").is_err());
+        assert!(password(&"x".repeat(MAX_PASSWORD)).is_ok());
+        assert!(password(&"x".repeat(MAX_PASSWORD + 1)).is_err());
+        assert!(nickname("").is_ok() && nickname(&"x".repeat(MAX_NICKNAME)).is_ok());
+        assert!(nickname("a\nb").is_err() && nickname(&"x".repeat(MAX_NICKNAME + 1)).is_err());
+        assert!(greeting(&"x".repeat(MAX_GREETING)).is_ok());
+        assert!(greeting(&"x".repeat(MAX_GREETING + 1)).is_err());
+    }
+}
