@@ -1,6 +1,6 @@
 //! The program `mildam-relay`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -102,7 +102,11 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     let settings = settings(flags, arguments.config)?;
     let filter = settings.log.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_new(filter).context("--log")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let json = settings.json.unwrap_or(false);
     let config = settings.into_config()?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {

@@ -33,7 +33,7 @@ pub(super) async fn send(
     let current = header.epoch == head.epoch
         && header.version == head.version
         && header.head == head.head
-        && !head.epoch_due;
+        && head.epoch_version == head.version;
     require(current, Code::Stale, "the room has moved on; catch up and try again")?;
     let last = tx.last_n(&head.id, &caller.device, head.epoch).await?;
     if last.is_some_and(|last| header.n <= last) {

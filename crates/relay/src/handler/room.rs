@@ -6,16 +6,17 @@ use mildam_protocol::command::{
 use mildam_protocol::records::canonical::Canonical;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
 use mildam_protocol::records::keys::Signature;
-use mildam_protocol::records::room::{Change, Member, RoomChange, RoomKind, Snapshot};
+use mildam_protocol::records::membership::Membership;
+use mildam_protocol::records::room::{Member, RoomChange, RoomKind, Snapshot};
 use mildam_protocol::records::{LogEntry, LogItem, LogPosition};
 use mildam_protocol::{Code, Event, Refusal};
 
 use super::{Scene, done, news, tell};
 use crate::broker::{Address, Devices, News};
 use crate::rules::epoch::{NextEpoch, Target};
-use crate::rules::room::{Effect, Roster, check_epoch_presence, check_snapshot};
+use crate::rules::room::{self as rules, Effect};
 use crate::rules::{bad_record, require, stale};
-use crate::store::{Committed, EntryRow, EpochRow, MemberRow, Rejection, RoomRow, Transaction};
+use crate::store::{Committed, EntryRow, EpochRow, MemberRow, Rejection, RoomRow, StoreError, Transaction};
 
 /// A prekey may be used so long after it was replaced, in milliseconds.
 const PREKEY_GRACE: u64 = 10 * 60 * 1000;
@@ -34,54 +35,53 @@ pub(super) async fn create(
     command: RoomCreate,
 ) -> Result<Committed, Rejection> {
     let change = command.change;
-    let id = change.room_id();
     check_actor(&scene, &change.actor, &change.actor_device)?;
-    let roster = Roster::begin(&change)?;
-    if tx.find_entry(&id, &roster.head).await?.is_some() {
-        return done(&RoomCreateAnswer { room: id, created: true });
+    let membership = Membership::created(&change).map_err(rules::refusal)?;
+    rules::check_size(&membership)?;
+    let room = membership.room();
+    let made = |room, created| RoomCreateAnswer { room, created };
+    if tx.find_entry(&room, &membership.head()).await?.is_some() {
+        return done(&made(room, true));
     }
     check_change_signature(tx, &change).await?;
     let own = &scene.caller.account;
-    let others: Vec<_> = roster.members.keys().filter(|account| *account != own).collect();
-    let pair = match (roster.kind, others.as_slice()) {
-        (RoomKind::Direct, [other]) => Some((*other).clone()),
-        _ => None,
-    };
-    if let Some(other) = &pair
+    let other = membership.members().find(|member| member.account != *own);
+    let other = other.filter(|_| membership.kind() == RoomKind::Direct).map(|member| member.account.clone());
+    if let Some(other) = &other
         && let Some(room) = tx.direct_room(own, other).await?
     {
-        return done(&RoomCreateAnswer { room, created: false });
+        return done(&made(room, false));
     }
-    for member in roster.members.values() {
+    for member in membership.members() {
         check_newcomer(tx, &scene, member).await?;
     }
     let mut head = RoomRow {
-        id,
-        kind: roster.kind,
-        suite: roster.suite,
-        version: roster.version,
-        head: roster.head,
+        id: room,
+        kind: membership.kind(),
+        suite: membership.suite(),
+        version: membership.version(),
+        head: membership.head(),
         epoch: 0,
         epoch_hash: None,
-        epoch_due: false,
+        epoch_version: 0,
         end: LogPosition::START,
         closed: false,
     };
     tx.save_room(&head).await?;
-    for member in roster.members.values() {
-        let row = MemberRow { member: member.clone(), start: LogPosition::START, gone: None };
-        tx.save_member(&id, &row).await?;
+    tx.save_membership(&membership).await?;
+    if let Some(other) = &other {
+        tx.insert_direct_room(own, other, &room).await?;
     }
-    if let Some(other) = &pair {
-        tx.insert_direct_room(own, other, &id).await?;
-    }
+    let effect = Effect { joined: membership.members().cloned().collect(), ..Effect::default() };
     let entry = LogEntry::Change(Box::new(change));
     let item = append(tx, &mut head, entry, None, scene.now).await?;
-    let members: Vec<_> = roster.members.into_keys().collect();
-    let mut told = vec![log_news(&id, item, members.iter())?];
-    told.extend(take_epoch(tx, &scene, &mut head, members, command.epoch).await?);
+    save_effect(tx, &head, &effect, LogPosition::START).await?;
+    let accounts = membership.members().map(|member| &member.account);
+    let mut told = vec![log_news(&room, item, accounts)?];
+    let start = Some(LogPosition::START);
+    told.extend(take_epoch(tx, &scene, &mut head, &membership, command.epoch, start).await?);
     tx.save_room(&head).await?;
-    tell(&RoomCreateAnswer { room: id, created: true }, told)
+    tell(&made(room, true), told)
 }
 
 /// `room_change`. The same change again gets the first answer.
@@ -92,44 +92,35 @@ pub(super) async fn change(
 ) -> Result<Committed, Rejection> {
     let change = command.change;
     check_actor(&scene, &change.actor, &change.actor_device)?;
-    let id = change.room.ok_or_else(|| Refusal::new(Code::BadRecord, "a change names its room"))?;
-    let (mut head, member) = of_member(tx, &id, &change.actor).await?;
-    if let Some(stored) = tx.find_entry(&id, &change.hash()).await? {
+    let room = change.room.ok_or_else(|| Refusal::new(Code::BadRecord, "a change names its room"))?;
+    let (mut head, member) = of_member(tx, &room, &change.actor).await?;
+    if let Some(stored) = tx.find_entry(&room, &change.hash()).await? {
         return done(&stored);
     }
     require(member.is_present(), Code::NotMember, NOT_MEMBER)?;
     check_change_signature(tx, &change).await?;
-    let mut roster = load_roster(tx, &head).await?;
-    let effect = roster.apply(&id, &change)?;
-    let snapshot = match &change.change {
-        Change::Added { snapshot, .. } => {
-            let ours = roster.snapshot(&id);
-            check_snapshot(&ours, command.snapshot.as_ref(), snapshot)?;
-            Some(ours)
-        }
-        _ => {
-            let none = command.snapshot.is_none();
-            require(none, Code::BadRecord, "only added brings a snapshot along")?;
-            None
-        }
-    };
-    check_epoch_presence(effect.needs_epoch, command.epoch.is_some())?;
+    let before = membership_of(tx, &room).await?;
+    let after = before.after(&change).map_err(rules::refusal)?;
+    rules::check_size(&after)?;
+    let effect = Effect::between(&before, &after);
+    let epochs = (effect.needs_epoch(&change.change), command.epoch.is_some());
+    let snapshot = rules::check_company(&change.change, &after, command.snapshot.as_ref(), epochs)?;
     for member in &effect.joined {
         check_newcomer(tx, &scene, member).await?;
     }
-    let before = head.end;
-    head.version = roster.version;
-    head.head = roster.head;
-    head.closed = roster.closed;
-    head.epoch_due |= effect.epoch_due;
-    let left_epoch = head.epoch;
+    let position = head.end;
+    head.version = after.version();
+    head.head = after.head();
+    head.closed = after.closed();
     let entry = LogEntry::Change(Box::new(change));
     let item = append(tx, &mut head, entry, snapshot.as_ref(), scene.now).await?;
-    save_effect(tx, &head, &effect, before, left_epoch).await?;
-    let mut told = change_news(&id, item, snapshot, &roster, &effect)?;
+    save_effect(tx, &head, &effect, position).await?;
+    tx.save_membership(&after).await?;
+    // A joiner's log begins right before the change: the adder's view of it vouches for that.
+    let seen = (!effect.joined.is_empty()).then_some(position);
+    let mut told = change_news(&room, item, snapshot, &after, &effect)?;
     if let Some(epoch) = command.epoch {
-        let members = roster.members.into_keys().collect();
-        told.extend(take_epoch(tx, &scene, &mut head, members, epoch).await?);
+        told.extend(take_epoch(tx, &scene, &mut head, &after, epoch, seen).await?);
     }
     tx.save_room(&head).await?;
     let stored = StoredAnswer { seq: head.end.seq, stored_at: scene.now };
@@ -155,9 +146,8 @@ pub(super) async fn announce(
     let since = tx.epoch_time(&id, first_of_burst).await?;
     let calm = since.is_none_or(|since| since.saturating_add(EPOCH_WINDOW) <= scene.now);
     require(calm, Code::LimitReached, "this room gets new keys too often; wait a little")?;
-    let members = tx.members(&id).await?;
-    let accounts = members.into_iter().map(|row| row.member.account).collect();
-    let told = take_epoch(tx, &scene, &mut head, accounts, command.epoch).await?;
+    let membership = membership_of(tx, &id).await?;
+    let told = take_epoch(tx, &scene, &mut head, &membership, command.epoch, None).await?;
     tx.save_room(&head).await?;
     let stored = StoredAnswer { seq: head.end.seq, stored_at: scene.now };
     tell(&stored, told)
@@ -280,28 +270,18 @@ async fn check_newcomer(tx: &mut dyn Transaction, scene: &Scene, member: &Member
     Ok(require(rooms < scene.limits.rooms, Code::LimitReached, "one of the members is in too many rooms")?)
 }
 
-async fn load_roster(tx: &mut dyn Transaction, head: &RoomRow) -> Result<Roster, Rejection> {
-    let members = tx.members(&head.id).await?;
-    let banned = tx.banned(&head.id).await?;
-    Ok(Roster {
-        kind: head.kind,
-        suite: head.suite,
-        version: head.version,
-        head: head.head,
-        members: members.into_iter().map(|row| (row.member.account.clone(), row.member)).collect(),
-        banned: banned.into_iter().collect(),
-        closed: head.closed,
-    })
+async fn membership_of(tx: &mut dyn Transaction, room: &RoomId) -> Result<Membership, Rejection> {
+    let membership = tx.membership(room).await?;
+    Ok(membership.ok_or(StoreError::Corrupt("membership"))?)
 }
 
-/// Saves who came and went. `before` is the position right before the change, `left_epoch` the
-/// last epoch before it.
+/// Saves who came and went, after the entry was appended and before its epoch is taken. `before`
+/// is the position right before the entry.
 async fn save_effect(
     tx: &mut dyn Transaction,
     head: &RoomRow,
     effect: &Effect,
     before: LogPosition,
-    left_epoch: u64,
 ) -> Result<(), Rejection> {
     for member in &effect.joined {
         let row = MemberRow { member: member.clone(), start: before, gone: None };
@@ -309,18 +289,15 @@ async fn save_effect(
     }
     for account in &effect.gone {
         if let Some(row) = tx.member(&head.id, account).await? {
-            let row = MemberRow { gone: Some((head.end.seq, left_epoch)), ..row };
-            tx.save_member(&head.id, &row).await?;
+            let gone = Some((head.end.seq, head.epoch));
+            tx.save_member(&head.id, &MemberRow { gone, ..row }).await?;
         }
     }
-    if let Some(member) = &effect.promoted
-        && let Some(row) = tx.member(&head.id, &member.account).await?
-    {
-        let row = MemberRow { member: member.clone(), ..row };
-        tx.save_member(&head.id, &row).await?;
-    }
-    if let Some(account) = &effect.banned {
-        tx.insert_ban(&head.id, account).await?;
+    for member in &effect.changed {
+        if let Some(row) = tx.member(&head.id, &member.account).await? {
+            let member = member.clone();
+            tx.save_member(&head.id, &MemberRow { member, ..row }).await?;
+        }
     }
     Ok(())
 }
@@ -331,11 +308,11 @@ fn change_news(
     room: &RoomId,
     item: LogItem,
     snapshot: Option<Snapshot>,
-    roster: &Roster,
+    after: &Membership,
     effect: &Effect,
 ) -> Result<Vec<News>, Refusal> {
-    let joined = |account: &AccountId| effect.joined.iter().any(|one| one.account == *account);
-    let stayed = roster.members.keys().filter(|account| !joined(account));
+    let stayed =
+        after.members().filter(|member| !effect.joined.contains(member)).map(|member| &member.account);
     let mut told = vec![log_news(room, item.clone(), stayed.chain(&effect.gone))?];
     if let (Some(snapshot), LogItem::Entry { seq, stored_at, entry, .. }) = (snapshot, item) {
         let item = LogItem::Entry { seq, stored_at, entry, snapshot: Some(Box::new(snapshot)) };
@@ -345,13 +322,15 @@ fn change_news(
     Ok(told)
 }
 
-/// Checks the next epoch and adds it behind the end of the log.
+/// Checks the next epoch and adds it behind the end of the log. With `seen`, the announcer must
+/// have seen exactly so much of it.
 async fn take_epoch(
     tx: &mut dyn Transaction,
     scene: &Scene,
     head: &mut RoomRow,
-    members: Vec<AccountId>,
+    membership: &Membership,
     epoch: NewEpoch,
+    seen: Option<LogPosition>,
 ) -> Result<Vec<News>, Rejection> {
     let announcement = &epoch.announcement;
     check_actor(scene, &announcement.announcer, &announcement.announcer_device)?;
@@ -361,13 +340,16 @@ async fn take_epoch(
     key.verify(signed.as_bytes(), &announcement.signature, "epoch announcement")
         .map_err(|error| bad_record(&error))?;
     check_seen(tx, head, announcement.seen_seq, &announcement.seen_hash).await?;
+    if seen.is_some_and(|seen| seen.seq != announcement.seen_seq) {
+        return Err(stale("the log").into());
+    }
     let next = NextEpoch {
         room: head.id,
         epoch: head.epoch.saturating_add(1),
         previous: head.epoch_hash,
         version: head.version,
         head: head.head,
-        members: targets(tx, members, scene.now).await?,
+        members: targets(tx, membership, scene.now).await?,
     };
     next.judge(&epoch)?;
     let row = EpochRow {
@@ -381,23 +363,23 @@ async fn take_epoch(
     tx.insert_epoch(&row).await?;
     head.epoch = next.epoch;
     head.epoch_hash = Some(row.hash);
-    head.epoch_due = false;
+    head.epoch_version = next.version;
     Ok(epoch_news(&row)?)
 }
 
 async fn targets(
     tx: &mut dyn Transaction,
-    members: Vec<AccountId>,
+    membership: &Membership,
     now: u64,
 ) -> Result<Vec<Target>, Rejection> {
-    let mut targets = Vec::with_capacity(members.len());
-    for account in members {
-        let standing = tx.standing(&account).await?;
+    let mut targets = Vec::with_capacity(membership.members().len());
+    for Member { account, .. } in membership.members() {
+        let standing = tx.standing(account).await?;
         let Some(standing) = standing else {
             return Err(stale("the room's members").into());
         };
-        let prekeys = tx.prekey_marks(&account, now.saturating_sub(PREKEY_GRACE)).await?;
-        targets.push(Target { account, list: standing.list, prekeys });
+        let prekeys = tx.prekey_marks(account, now.saturating_sub(PREKEY_GRACE)).await?;
+        targets.push(Target { account: account.clone(), list: standing.list, prekeys });
     }
     Ok(targets)
 }

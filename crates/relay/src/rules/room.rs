@@ -1,32 +1,13 @@
-//! Membership and roles, by replaying changes.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Membership: the replay itself is shared with the clients; here is what a change does to the
+//! relay's own rows, and what is said of one that does not follow.
 
 use mildam_protocol::command::MAX_MEMBERS;
-use mildam_protocol::records::id::{AccountId, Hash, RoomId};
-use mildam_protocol::records::room::{Change, Member, Role, RoomChange, RoomKind, Snapshot, Suite};
+use mildam_protocol::records::id::AccountId;
+use mildam_protocol::records::membership::{ChangeError, Membership};
+use mildam_protocol::records::room::{Change, Member, Snapshot};
 use mildam_protocol::{Code, Refusal};
 
-use super::{refuse, require};
-
-/// Who is in a room and what they may do, at one version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roster {
-    /// One to one, or a group.
-    pub kind: RoomKind,
-    /// The room's algorithms.
-    pub suite: Suite,
-    /// The version.
-    pub version: u64,
-    /// Hash of the change that made it.
-    pub head: Hash,
-    /// The members.
-    pub members: BTreeMap<AccountId, Member>,
-    /// Accounts that may not be added.
-    pub banned: BTreeSet<AccountId>,
-    /// Whether the room has ended.
-    pub closed: bool,
-}
+use super::require;
 
 /// What a change did to the members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,190 +17,83 @@ pub struct Effect {
     /// Who went.
     pub gone: Vec<AccountId>,
     /// Who got another role.
-    pub promoted: Option<Member>,
-    /// Who may not be added any more.
-    pub banned: Option<AccountId>,
-    /// Whether the next epoch must come along with the change.
-    pub needs_epoch: bool,
-    /// Whether somebody went by themselves, so that the next sender must announce an epoch.
-    pub epoch_due: bool,
+    pub changed: Vec<Member>,
 }
 
-impl Roster {
-    /// The room after its first change.
-    ///
-    /// # Errors
-    /// [`Code::BadRecord`] for a change that cannot begin a room, [`Code::LimitReached`] for too
-    /// many members.
-    pub fn begin(change: &RoomChange) -> Result<Self, Refusal> {
-        let Change::Created { kind, suite, members, .. } = &change.change else {
-            return refuse(Code::BadRecord, "a room begins with the change created");
-        };
-        let first = change.room.is_none() && change.version == 1 && change.previous.is_none();
-        require(first, Code::BadRecord, "created makes version 1 of a new room")?;
-        require(members.len() <= MAX_MEMBERS, Code::LimitReached, "a room has at most 1000 members")?;
-        sorted(members)?;
-        let actor = members.iter().find(|member| member.account == change.actor);
-        let shaped = actor.is_some_and(|actor| actor.role == Role::Owner)
-            && match kind {
-                RoomKind::Direct => members.len() == 2 && members.iter().all(|one| one.role == Role::Owner),
-                RoomKind::Group => true,
-            };
-        require(shaped, Code::BadRecord, "who creates a room owns it, and a direct room has two owners")?;
-        Ok(Self {
-            kind: *kind,
-            suite: *suite,
-            version: 1,
-            head: change.hash(),
-            members: members.iter().map(|member| (member.account.clone(), member.clone())).collect(),
-            banned: BTreeSet::new(),
-            closed: false,
-        })
-    }
-
-    /// Applies a change of `room`, if its actor may do it at this version.
-    ///
-    /// # Errors
-    /// [`Code::NotMember`], [`Code::Stale`], [`Code::Forbidden`], [`Code::LimitReached`] or
-    /// [`Code::BadRecord`]; the roster is then of no use any more.
-    pub fn apply(&mut self, room: &RoomId, change: &RoomChange) -> Result<Effect, Refusal> {
-        let Some(actor) = self.members.get(&change.actor) else {
-            return refuse(Code::NotMember, "you are not a member of this room");
-        };
-        let role = actor.role;
-        require(change.room == Some(*room), Code::BadRecord, "the change belongs to another room")?;
-        let follows =
-            Some(change.version) == self.version.checked_add(1) && change.previous == Some(self.head);
-        require(follows, Code::Stale, "the room has moved on; catch up and try again")?;
-        require(!self.closed, Code::Forbidden, "this room is closed")?;
-        let group = self.kind == RoomKind::Group;
-        require(group, Code::Forbidden, "a direct room has the same two members for ever")?;
-        let effect = match &change.change {
-            Change::Created { .. } => return refuse(Code::BadRecord, "the room exists already"),
-            Change::Added { members, .. } => self.add(role, members)?,
-            Change::Removed { account } => {
-                self.put_out(role, account, &change.actor)?;
-                Effect { gone: vec![account.clone()], needs_epoch: true, ..Effect::default() }
-            }
-            Change::Left => {
-                self.members.remove(&change.actor);
-                Effect { gone: vec![change.actor.clone()], epoch_due: true, ..Effect::default() }
-            }
-            Change::Role { account, role: to } => self.promote(role, account, *to)?,
-            Change::Banned { account } => self.ban(role, account, &change.actor)?,
-            Change::Closed => {
-                require(role == Role::Owner, Code::Forbidden, "only owners close a room")?;
-                self.closed = true;
-                Effect::default()
-            }
-        };
-        self.version = change.version;
-        self.head = change.hash();
-        Ok(effect)
-    }
-
-    /// The room as it is now, for those who join.
+impl Effect {
+    /// What lies between two versions.
     #[must_use]
-    pub fn snapshot(&self, room: &RoomId) -> Snapshot {
-        Snapshot {
-            room: *room,
-            version: self.version,
-            kind: self.kind,
-            suite: self.suite,
-            members: self.members.values().cloned().collect(),
-            banned: self.banned.iter().cloned().collect(),
-        }
-    }
-
-    fn add(&mut self, by: Role, members: &[Member]) -> Result<Effect, Refusal> {
-        require(by >= Role::Admin, Code::Forbidden, "only admins and owners invite")?;
-        sorted(members)?;
-        for member in members {
-            require(
-                member.role == Role::Member && !self.members.contains_key(&member.account),
-                Code::BadRecord,
-                "who is added was no member and begins as one without a role",
-            )?;
-            require(
-                !self.banned.contains(&member.account),
-                Code::Forbidden,
-                "one of them is banned from this room",
-            )?;
-            self.members.insert(member.account.clone(), member.clone());
-        }
-        require(!members.is_empty(), Code::BadRecord, "nobody is added")?;
-        require(self.members.len() <= MAX_MEMBERS, Code::LimitReached, "a room has at most 1000 members")?;
-        Ok(Effect { joined: members.to_vec(), needs_epoch: true, ..Effect::default() })
-    }
-
-    fn put_out(&mut self, by: Role, who: &AccountId, actor: &AccountId) -> Result<(), Refusal> {
-        let Some(member) = self.members.get(who) else {
-            return refuse(Code::BadRecord, "there is no such member");
+    pub fn between(before: &Membership, after: &Membership) -> Self {
+        let joined = |member: &&Member| before.member(&member.account).is_none();
+        let changed = |member: &&Member| {
+            let earlier = before.member(&member.account);
+            earlier.is_some_and(|earlier| earlier != *member)
         };
-        require(
-            by >= Role::Admin && member.role < by && who != actor,
-            Code::Forbidden,
-            "only a higher role removes a member",
-        )?;
-        self.members.remove(who);
-        Ok(())
-    }
-
-    fn promote(&mut self, by: Role, who: &AccountId, to: Role) -> Result<Effect, Refusal> {
-        require(by == Role::Owner, Code::Forbidden, "only owners give roles")?;
-        let Some(member) = self.members.get_mut(who) else {
-            return refuse(Code::BadRecord, "there is no such member");
-        };
-        member.role = to;
-        let member = member.clone();
-        let owned = self.members.values().any(|one| one.role == Role::Owner);
-        require(owned, Code::Forbidden, "a group keeps at least one owner")?;
-        Ok(Effect { promoted: Some(member), ..Effect::default() })
-    }
-
-    fn ban(&mut self, by: Role, who: &AccountId, actor: &AccountId) -> Result<Effect, Refusal> {
-        require(by >= Role::Admin, Code::Forbidden, "only admins and owners ban")?;
-        require(who != actor, Code::Forbidden, "nobody bans themselves")?;
-        let member = self.members.contains_key(who);
-        if member {
-            self.put_out(by, who, actor)?;
+        let gone = |member: &&Member| after.member(&member.account).is_none();
+        Self {
+            joined: after.members().filter(joined).cloned().collect(),
+            gone: before.members().filter(gone).map(|member| member.account.clone()).collect(),
+            changed: after.members().filter(changed).cloned().collect(),
         }
-        require(self.banned.insert(who.clone()), Code::BadRecord, "the account is banned already")?;
-        Ok(Effect {
-            gone: member.then(|| who.clone()).into_iter().collect(),
-            banned: Some(who.clone()),
-            needs_epoch: member,
-            ..Effect::default()
-        })
+    }
+
+    /// Whether the next epoch must come along with the change: whoever comes or is put out makes a
+    /// new key due at once. Who leaves cannot make one for the others.
+    #[must_use]
+    pub fn needs_epoch(&self, change: &Change) -> bool {
+        let moved = !self.joined.is_empty() || !self.gone.is_empty();
+        moved && !matches!(change, Change::Left)
     }
 }
 
-/// What is said when a snapshot is not the room's.
-pub(crate) fn check_snapshot(
-    ours: &Snapshot,
-    theirs: Option<&Snapshot>,
-    signed: &Hash,
-) -> Result<(), Refusal> {
-    let fits = theirs == Some(ours) && ours.hash() == *signed;
-    require(fits, Code::BadRecord, "the snapshot is not the room after this change")
+/// What is said of a change that does not follow.
+#[must_use]
+pub fn refusal(error: ChangeError) -> Refusal {
+    let (code, message) = match error {
+        ChangeError::Stale => (Code::Stale, "the room has moved on; catch up and try again"),
+        ChangeError::NotMember => (Code::NotMember, "you are not a member of this room"),
+        ChangeError::Forbidden => (Code::Forbidden, "your role or the room does not allow this"),
+        _ => (Code::BadRecord, "the change contradicts itself or the room"),
+    };
+    Refusal::new(code, message)
 }
 
-/// What is said when an epoch is missing or not wanted.
-pub(crate) fn check_epoch_presence(wanted: bool, there: bool) -> Result<(), Refusal> {
+/// Checks what no replay checks: how many members a room may have.
+///
+/// # Errors
+/// [`Code::LimitReached`].
+pub fn check_size(membership: &Membership) -> Result<(), Refusal> {
+    require(membership.members().len() <= MAX_MEMBERS, Code::LimitReached, "a room has at most 1000 members")
+}
+
+/// Checks what travels beside a change: `added` brings the snapshot after it, and only a change
+/// that needs one an epoch. Gives the snapshot to keep.
+///
+/// # Errors
+/// [`Code::BadRecord`].
+pub fn check_company(
+    change: &Change,
+    after: &Membership,
+    snapshot: Option<&Snapshot>,
+    (wanted, there): (bool, bool),
+) -> Result<Option<Snapshot>, Refusal> {
+    let ours = matches!(change, Change::Added { .. }).then(|| after.snapshot());
+    require(
+        ours.as_ref() == snapshot,
+        Code::BadRecord,
+        "added, and nothing else, brings the snapshot of the room after it along",
+    )?;
     require(!wanted || there, Code::BadRecord, "this change brings the next epoch along")?;
-    require(wanted || !there, Code::BadRecord, "no epoch comes with this change")
-}
-
-fn sorted(members: &[Member]) -> Result<(), Refusal> {
-    let in_order = members.iter().zip(members.iter().skip(1)).all(|(one, next)| one.account < next.account);
-    require(in_order, Code::BadRecord, "members are sorted by account, each once")
+    require(wanted || !there, Code::BadRecord, "no epoch comes with this change")?;
+    Ok(ours)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mildam_protocol::records::id::DeviceId;
+    use mildam_protocol::records::id::{DeviceId, Hash};
     use mildam_protocol::records::keys::Signature;
+    use mildam_protocol::records::room::{Role, RoomChange, RoomKind, Suite};
 
     fn account(name: &str) -> AccountId {
         name.parse().unwrap()
@@ -229,12 +103,12 @@ mod tests {
         Member { account: account(name), identity: Hash::ZERO, role }
     }
 
-    fn change(actor: &str, change: Change) -> RoomChange {
+    fn signed(on: Option<&Membership>, change: Change) -> RoomChange {
         RoomChange {
-            room: None,
-            version: 1,
-            previous: None,
-            actor: account(actor),
+            room: on.map(Membership::room),
+            version: on.map_or(1, |on| on.version() + 1),
+            previous: on.map(Membership::head),
+            actor: account("alice"),
             actor_device: DeviceId::from_bytes([1; 16]),
             actor_list: Hash::ZERO,
             at: 0,
@@ -243,155 +117,81 @@ mod tests {
         }
     }
 
-    fn created(kind: RoomKind, members: Vec<Member>) -> RoomChange {
-        let nonce = Hash::ZERO;
-        let suite = Suite::Mildam1;
-        change("alice", Change::Created { nonce, kind, suite, members })
-    }
-
-    const ROOM: RoomId = RoomId::from_bytes([9; 32]);
-
-    fn group() -> Roster {
-        Roster::begin(&created(
-            RoomKind::Group,
-            vec![
+    fn group() -> Membership {
+        let created = Change::Created {
+            nonce: Hash::ZERO,
+            kind: RoomKind::Group,
+            suite: Suite::Mildam1,
+            members: vec![
                 member("alice", Role::Owner),
-                member("bob", Role::Admin),
-                member("carol", Role::Admin),
-                member("dave", Role::Member),
+                member("bob", Role::Member),
+                member("carol", Role::Member),
             ],
-        ))
-        .unwrap()
+        };
+        Membership::created(&signed(None, created)).unwrap()
     }
 
-    fn next(roster: &Roster, actor: &str, what: Change) -> RoomChange {
-        RoomChange {
-            room: Some(ROOM),
-            version: roster.version + 1,
-            previous: Some(roster.head),
-            ..change(actor, what)
-        }
+    fn effect(change: Change) -> (Effect, bool) {
+        let before = group();
+        let after = before.after(&signed(Some(&before), change.clone())).unwrap();
+        let effect = Effect::between(&before, &after);
+        let needs = effect.needs_epoch(&change);
+        (effect, needs)
     }
 
-    fn outcome(actor: &str, what: Change) -> Result<Effect, Code> {
-        let mut roster = group();
-        let change = next(&roster, actor, what);
-        roster.apply(&ROOM, &change).map_err(|refusal| refusal.code)
-    }
-
-    fn added(names: &[&str]) -> Change {
-        Change::Added {
-            members: names.iter().map(|name| member(name, Role::Member)).collect(),
-            snapshot: Hash::ZERO,
-        }
-    }
-
-    // REQ C2
-    #[test]
-    fn rights_follow_roles() {
-        let removed = |name| Change::Removed { account: account(name) };
-        let banned = |name| Change::Banned { account: account(name) };
-        let role = |name, role| Change::Role { account: account(name), role };
-        let table = [
-            ("alice", added(&["erin"]), None),
-            ("bob", added(&["erin"]), None),
-            ("dave", added(&["erin"]), Some(Code::Forbidden)),
-            ("erin", added(&["erin"]), Some(Code::NotMember)),
-            ("alice", added(&["dave"]), Some(Code::BadRecord)),
-            ("alice", added(&["frank", "erin"]), Some(Code::BadRecord)),
-            ("alice", added(&[]), Some(Code::BadRecord)),
-            ("alice", removed("bob"), None),
-            ("bob", removed("dave"), None),
-            ("bob", removed("carol"), Some(Code::Forbidden)),
-            ("bob", removed("alice"), Some(Code::Forbidden)),
-            ("bob", removed("bob"), Some(Code::Forbidden)),
-            ("dave", removed("bob"), Some(Code::Forbidden)),
-            ("bob", removed("erin"), Some(Code::BadRecord)),
-            ("dave", Change::Left, None),
-            ("erin", Change::Left, Some(Code::NotMember)),
-            ("alice", role("dave", Role::Admin), None),
-            ("bob", role("dave", Role::Admin), Some(Code::Forbidden)),
-            ("alice", role("alice", Role::Member), Some(Code::Forbidden)),
-            ("bob", banned("dave"), None),
-            ("bob", banned("erin"), None),
-            ("bob", banned("carol"), Some(Code::Forbidden)),
-            ("dave", banned("erin"), Some(Code::Forbidden)),
-            ("alice", Change::Closed, None),
-            ("bob", Change::Closed, Some(Code::Forbidden)),
-        ];
-        for (actor, change, refused) in table {
-            let shown = format!("{actor} {change:?}");
-            assert_eq!(outcome(actor, change).err(), refused, "{shown}");
-        }
+    fn added(name: &str) -> Change {
+        let members = vec![member(name, Role::Member)];
+        Change::Added { snapshot: group().snapshot_with(&members).hash(), members }
     }
 
     // REQ C5
     #[test]
-    fn who_comes_or_is_put_out_brings_an_epoch_and_who_leaves_makes_one_due() {
-        let put_out = Change::Removed { account: account("dave") };
-        assert!(outcome("bob", added(&["erin"])).unwrap().needs_epoch);
-        assert!(outcome("bob", put_out).unwrap().needs_epoch);
-        let left = outcome("dave", Change::Left).unwrap();
-        assert!(left.epoch_due && !left.needs_epoch);
-    }
-
-    #[test]
-    fn a_change_follows_the_head_of_its_room() {
-        let roster = group();
-        let good = next(&roster, "dave", Change::Left);
-        let code =
-            |change: &RoomChange| roster.clone().apply(&ROOM, change).map_err(|refusal| refusal.code).err();
-        assert_eq!(code(&good), None);
-        let version = RoomChange { version: 3, ..good.clone() };
-        assert_eq!(code(&version), Some(Code::Stale));
-        let previous = RoomChange { previous: Some(Hash::ZERO), ..good.clone() };
-        assert_eq!(code(&previous), Some(Code::Stale));
-        let other = RoomChange { room: Some(RoomId::from_bytes([8; 32])), ..good };
-        assert_eq!(code(&other), Some(Code::BadRecord));
+    fn every_coming_and_going_but_a_leave_brings_an_epoch() {
+        let (effect_of_added, needs) = effect(added("dave"));
+        assert!(needs);
+        assert_eq!(effect_of_added.joined, [member("dave", Role::Member)]);
+        let put_out = Change::Removed { account: account("bob") };
+        let (removed, needs) = effect(put_out);
+        assert!(needs);
+        assert_eq!(removed.gone, [account("bob")]);
+        let (left, needs) = effect(Change::Left);
+        assert!(!needs);
+        assert_eq!(left.gone, [account("alice")]);
     }
 
     // REQ C2
     #[test]
-    fn the_banned_stay_out_and_the_closed_stays_closed() {
-        let mut roster = group();
-        let ban = Change::Banned { account: account("dave") };
-        let banned = next(&roster, "bob", ban);
-        roster.apply(&ROOM, &banned).unwrap();
-        let back = next(&roster, "alice", added(&["dave"]));
-        let refusal = roster.clone().apply(&ROOM, &back).unwrap_err();
-        assert_eq!(refusal.code, Code::Forbidden);
-        let close = next(&roster, "alice", Change::Closed);
-        roster.apply(&ROOM, &close).unwrap();
-        let left = next(&roster, "carol", Change::Left);
-        let refusal = roster.apply(&ROOM, &left).unwrap_err();
-        assert_eq!(refusal.code, Code::Forbidden);
+    fn roles_and_bans_of_strangers_move_nobody() {
+        let role = Change::Role { account: account("bob"), role: Role::Admin };
+        let (promoted, needs) = effect(role);
+        assert!(!needs);
+        assert_eq!(promoted.changed, [member("bob", Role::Admin)]);
+        let ban = |name| Change::Banned { account: account(name) };
+        assert_eq!(effect(ban("dave")), (Effect::default(), false));
+        let (banned, needs) = effect(ban("bob"));
+        assert!(needs);
+        assert_eq!(banned.gone, [account("bob")]);
     }
 
-    // REQ C1
     #[test]
-    fn a_direct_room_has_two_owners_for_ever() {
-        let two = |first, second| {
-            let members = vec![member("alice", first), member("bob", second)];
-            Roster::begin(&created(RoomKind::Direct, members))
+    fn a_change_comes_with_what_belongs_to_it_and_nothing_else() {
+        let before = group();
+        let change = added("dave");
+        let after = before.after(&signed(Some(&before), change.clone())).unwrap();
+        let right = after.snapshot();
+        let mut wrong = right.clone();
+        wrong.members.pop();
+        let code = |change: &Change, snapshot, epochs| {
+            let checked = check_company(change, &after, snapshot, epochs);
+            checked.map_err(|refusal| refusal.code).err()
         };
-        assert!(two(Role::Owner, Role::Member).is_err());
-        let one = created(RoomKind::Direct, vec![member("alice", Role::Owner)]);
-        assert!(Roster::begin(&one).is_err());
-        let mut roster = two(Role::Owner, Role::Owner).unwrap();
-        for what in [Change::Left, added(&["carol"]), Change::Closed] {
-            let change = next(&roster, "bob", what);
-            let refusal = roster.apply(&ROOM, &change).unwrap_err();
-            assert_eq!(refusal.code, Code::Forbidden);
-        }
-    }
-
-    #[test]
-    fn who_creates_owns() {
-        let begin = |members| Roster::begin(&created(RoomKind::Group, members));
-        assert!(begin(vec![member("alice", Role::Owner)]).is_ok());
-        assert!(begin(vec![member("alice", Role::Admin)]).is_err());
-        assert!(begin(vec![member("bob", Role::Owner)]).is_err());
-        let twice = vec![member("alice", Role::Owner), member("alice", Role::Owner)];
-        assert!(begin(twice).is_err());
+        let bad = Some(Code::BadRecord);
+        assert_eq!(code(&change, Some(&right), (true, true)), None);
+        assert_eq!(code(&change, Some(&wrong), (true, true)), bad);
+        assert_eq!(code(&change, None, (true, true)), bad);
+        assert_eq!(code(&change, Some(&right), (true, false)), bad);
+        assert_eq!(code(&Change::Left, None, (false, false)), None);
+        assert_eq!(code(&Change::Left, None, (false, true)), bad);
+        assert_eq!(code(&Change::Left, Some(&right), (false, false)), bad);
     }
 }

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use mildam_protocol::Refusal;
 use mildam_protocol::command::{Friend, PendingFriend, StoredAnswer};
 use mildam_protocol::records::id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};
+use mildam_protocol::records::membership::Membership;
 use mildam_protocol::records::{DeviceList, DevicePublicKey, LogItem, Receipt, ReceiptKind, SignedPreKey};
 
 use tokio::sync::oneshot;
@@ -255,10 +256,10 @@ pub trait Rooms {
     async fn members(&mut self, room: &RoomId) -> Result<Vec<MemberRow>, StoreError>;
     /// Adds a member or saves its row.
     async fn save_member(&mut self, room: &RoomId, member: &MemberRow) -> Result<(), StoreError>;
-    /// The accounts that may not be added, by id.
-    async fn banned(&mut self, room: &RoomId) -> Result<Vec<AccountId>, StoreError>;
-    /// Adds to them.
-    async fn insert_ban(&mut self, room: &RoomId, account: &AccountId) -> Result<(), StoreError>;
+    /// Who is in a room, as its changes say.
+    async fn membership(&mut self, room: &RoomId) -> Result<Option<Membership>, StoreError>;
+    /// Saves it. The members' own rows are saved one by one.
+    async fn save_membership(&mut self, membership: &Membership) -> Result<(), StoreError>;
     /// The rooms of an account, past ones included, with its membership.
     async fn rooms_of(&mut self, account: &AccountId) -> Result<Vec<(RoomRow, MemberRow)>, StoreError>;
     /// How many rooms an account is a member of.

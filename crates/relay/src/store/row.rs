@@ -104,9 +104,9 @@ pub struct RoomRow {
     pub epoch: u64,
     /// Hash of its announcement.
     pub epoch_hash: Option<Hash>,
-    /// Whether somebody who went still has the newest epoch's key, so that nothing more may be
-    /// sent under it.
-    pub epoch_due: bool,
+    /// The version that the newest epoch was announced for. Nothing may be sent under an epoch of
+    /// an older version than the room's.
+    pub epoch_version: u64,
     /// The end of the log.
     pub end: LogPosition,
     /// Whether the room has ended.

@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use mildam_protocol::records::LogPosition;
 use mildam_protocol::records::id::{AccountId, RoomId};
+use mildam_protocol::records::membership::Membership;
 use mildam_protocol::records::room::Member;
 use sqlx::sqlite::SqliteRow;
 
 use super::super::{MemberRow, RoomRow, Rooms, StoreError};
 use super::SqliteTransaction;
-use super::column::{Columns, integer, name};
+use super::column::{Columns, integer, json, name};
 
 #[async_trait]
 impl Rooms for SqliteTransaction<'_> {
@@ -22,11 +23,11 @@ impl Rooms for SqliteTransaction<'_> {
 
     async fn save_room(&mut self, room: &RoomRow) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO room (id, kind, suite, version, head, epoch, epoch_hash, epoch_due, seq,
+            "INSERT INTO room (id, kind, suite, version, head, epoch, epoch_hash, epoch_version, seq,
                 hash, closed)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (id) DO UPDATE SET version = ?4, head = ?5, epoch = ?6, epoch_hash = ?7,
-                epoch_due = ?8, seq = ?9, hash = ?10, closed = ?11",
+                epoch_version = ?8, seq = ?9, hash = ?10, closed = ?11",
         )
         .bind(room.id.as_bytes().as_slice())
         .bind(name(&room.kind, "room")?)
@@ -35,7 +36,7 @@ impl Rooms for SqliteTransaction<'_> {
         .bind(room.head.as_bytes().as_slice())
         .bind(integer(room.epoch))
         .bind(room.epoch_hash.as_ref().map(|hash| hash.as_bytes().as_slice()))
-        .bind(room.epoch_due)
+        .bind(integer(room.epoch_version))
         .bind(integer(room.end.seq))
         .bind(room.end.hash.as_bytes().as_slice())
         .bind(room.closed)
@@ -110,20 +111,23 @@ impl Rooms for SqliteTransaction<'_> {
         Ok(())
     }
 
-    async fn banned(&mut self, room: &RoomId) -> Result<Vec<AccountId>, StoreError> {
-        let rows = sqlx::query("SELECT account FROM ban WHERE room = ?1 ORDER BY account")
+    async fn membership(&mut self, room: &RoomId) -> Result<Option<Membership>, StoreError> {
+        let row = sqlx::query("SELECT body FROM membership WHERE room = ?1")
             .bind(room.as_bytes().as_slice())
-            .fetch_all(&mut *self.0)
+            .fetch_optional(&mut *self.0)
             .await?;
-        rows.iter().map(|row| Columns::new(row, "ban").account("account")).collect()
+        row.map(|row| Columns::new(&row, "membership").json("body")).transpose()
     }
 
-    async fn insert_ban(&mut self, room: &RoomId, account: &AccountId) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO ban (room, account) VALUES (?1, ?2)")
-            .bind(room.as_bytes().as_slice())
-            .bind(account.as_str())
-            .execute(&mut *self.0)
-            .await?;
+    async fn save_membership(&mut self, membership: &Membership) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO membership (room, body) VALUES (?1, ?2)
+             ON CONFLICT (room) DO UPDATE SET body = ?2",
+        )
+        .bind(membership.room().as_bytes().as_slice())
+        .bind(json(membership, "membership")?)
+        .execute(&mut *self.0)
+        .await?;
         Ok(())
     }
 
@@ -174,7 +178,7 @@ fn read_room(row: &SqliteRow) -> Result<RoomRow, StoreError> {
         head: columns.hash("head")?,
         epoch: columns.integer("epoch")?,
         epoch_hash: columns.optional_hash("epoch_hash")?,
-        epoch_due: columns.flag("epoch_due")?,
+        epoch_version: columns.integer("epoch_version")?,
         end: LogPosition { seq: columns.integer("seq")?, hash: columns.hash("hash")? },
         closed: columns.flag("closed")?,
     })

@@ -77,11 +77,17 @@ CREATE TABLE room (
     head          BLOB    NOT NULL,
     epoch         INTEGER NOT NULL,
     epoch_hash    BLOB,
-    epoch_due     INTEGER NOT NULL,
+    epoch_version INTEGER NOT NULL,
     seq           INTEGER NOT NULL,
     hash          BLOB    NOT NULL,
     closed        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What follows from a room's chain of changes, as the code that replays it writes it down.
+CREATE TABLE membership (
+    room BLOB NOT NULL PRIMARY KEY REFERENCES room (id),
+    body TEXT NOT NULL
+) STRICT;
 
 -- The one direct room of a pair; `low` sorts before `high`.
 CREATE TABLE direct_room (
@@ -91,7 +97,7 @@ CREATE TABLE direct_room (
     PRIMARY KEY (low, high)
 ) STRICT, WITHOUT ROWID;
 
--- Members present and past. `start_seq` and `start_hash` are the position right before the entry
+-- Members present and past, to look them up by. `start_seq` and `start_hash` are the position right before the entry
 -- by which the member came in; `end_seq` and `end_epoch` are the last that one who went may read.
 CREATE TABLE member (
     room       BLOB    NOT NULL REFERENCES room (id),
@@ -106,12 +112,6 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX member_by_account ON member (account, room);
-
-CREATE TABLE ban (
-    room    BLOB NOT NULL REFERENCES room (id),
-    account TEXT NOT NULL REFERENCES account (id),
-    PRIMARY KEY (room, account)
-) STRICT, WITHOUT ROWID;
 
 CREATE TABLE entry (
     room      BLOB    NOT NULL REFERENCES room (id),
