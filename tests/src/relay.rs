@@ -1,0 +1,176 @@
+//! A relay process.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::program;
+
+/// A relay that runs. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Relay {
+    data: PathBuf,
+    process: Process,
+    link: String,
+    tls: String,
+    plain: Option<String>,
+}
+
+impl Relay {
+    /// Starts a relay that keeps everything in `data` and listens on free ports, for TLS and for
+    /// plain TCP.
+    ///
+    /// # Errors
+    /// If it does not say that it is ready.
+    pub fn start(data: &Path) -> Result<Self> {
+        Self::serve(data, "127.0.0.1:0", "127.0.0.1:0")
+    }
+
+    fn serve(data: &Path, tls: &str, plain: &str) -> Result<Self> {
+        let (process, ready) = Process::start(data, tls, plain)?;
+        let text = |field: &str| ready.get(field).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self {
+            data: data.to_path_buf(),
+            process,
+            link: text("link").context("the ready line has no link")?,
+            tls: text("tls").context("the ready line has no TLS address")?,
+            plain: text("plain"),
+        })
+    }
+
+    /// The server link that people use.
+    #[must_use]
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
+    /// Address and port of the TLS listener.
+    #[must_use]
+    pub fn tls(&self) -> &str {
+        &self.tls
+    }
+
+    /// Address and port of the plain TCP listener.
+    ///
+    /// # Errors
+    /// If the relay did not open one.
+    pub fn plain(&self) -> Result<&str> {
+        self.plain.as_deref().context("the relay has no plain listener")
+    }
+
+    /// The folder in which it keeps everything.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Ends it at once, as a power cut would (SIGKILL).
+    ///
+    /// # Errors
+    /// If it was not running any more.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    /// If it does not stop cleanly.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.stop()
+    }
+
+    /// Starts it again, with the same folder, at the same ports.
+    ///
+    /// # Errors
+    /// If it does not say that it is ready.
+    pub fn restart(&mut self) -> Result<()> {
+        let plain = self.plain.clone().context("the relay has no plain listener")?;
+        *self = Self::serve(&self.data, &self.tls, &plain)?;
+        Ok(())
+    }
+
+    /// Ends it at once and tells what it has logged.
+    ///
+    /// # Errors
+    /// If it was not running any more.
+    pub fn log(mut self) -> Result<String> {
+        self.kill()?;
+        self.process.log()
+    }
+}
+
+/// The process, and the thread that reads what it logs.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Process {
+    fn start(data: &Path, tls: &str, plain: &str) -> Result<(Self, Value)> {
+        let mut child = Command::new(program("mildam-relay")?)
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--listen", tls, "--plain-listen", plain, "--json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start the relay")?;
+        let stdout = child.stdout.take().context("the relay's stdout")?;
+        let stderr = child.stderr.take().context("the relay's stderr")?;
+        let mut process = Self { child, log: Some(read_to_end(stderr)) };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        match serde_json::from_str::<Value>(&line) {
+            Ok(ready) if ready.get("event").and_then(Value::as_str) == Some("ready") => Ok((process, ready)),
+            _ => {
+                process.kill().ok();
+                bail!("the relay did not get ready; it said {line:?} and\n{}", process.log()?)
+            }
+        }
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("the relay was not running")?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().context("cannot run kill")?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("the relay stopped with {status}\n{}", self.log()?);
+        }
+        Ok(())
+    }
+
+    fn log(&mut self) -> Result<String> {
+        let log = self.log.take().context("the log was read before")?;
+        log.join().map_err(|_| anyhow::anyhow!("the thread that reads the log panicked"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Reads all the time, so that the relay never waits for a reader.
+fn read_to_end(mut stderr: ChildStderr) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stderr.read_to_end(&mut bytes).ok();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}

@@ -1,0 +1,90 @@
+//! What this machine lacks.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::packages::{Need, PACKAGES};
+use crate::shell::{find, output};
+
+/// The oldest Node that the UI's tools run on.
+const NODE: (u32, u32) = (20, 19);
+
+/// Prints everything that is needed and whether it is here; fails if a build would.
+pub fn run() -> Result<()> {
+    let node = check_node();
+    println!("To build and run the demo");
+    line(find("cargo").is_some(), "cargo", "Rust: https://rustup.rs");
+    line(node.is_ok(), "node, npm", &format!("the UI's tools: Node {}.{} or newer", NODE.0, NODE.1));
+    let mut lacking = packages(Need::Build);
+    println!("\nTo run all tests");
+    let tests = packages(Need::Test);
+    line(find("tauri-driver").is_some(), "tauri-driver", "drives the app; `cargo xtask test` installs it");
+    println!("\nFor `cargo xtask ci` (left out where missing)");
+    for (tool, purpose) in crate::ci::OPTIONAL_TOOLS {
+        line(find(tool).is_some(), tool, purpose);
+    }
+    if cfg!(target_os = "linux") {
+        println!("\nNames of all packages");
+        names("Debian, Ubuntu", "sudo apt install", |package| package.apt);
+        names("Fedora", "sudo dnf install", |package| package.dnf);
+        names("Arch", "sudo pacman -S", |package| package.pacman);
+    }
+    println!("\nOther systems");
+    println!("  macOS    xcode-select --install; the web view is part of the system");
+    println!("  Windows  Visual Studio Build Tools with \"Desktop development with C++\"; WebView2 comes");
+    println!("           with Windows 11 (Windows 10: winget install Microsoft.EdgeWebView2Runtime)");
+    if let Err(error) = node {
+        println!("\n{error:#}");
+        lacking += 1;
+    }
+    println!();
+    match (lacking, tests) {
+        (0, 0) => println!("Nothing is missing."),
+        (0, _) => println!("Everything that a build needs is here; `cargo xtask test` installs the rest."),
+        _ => bail!("`cargo xtask demo` installs the missing packages on Debian and Ubuntu"),
+    }
+    Ok(())
+}
+
+/// Fails with words that help if Node is missing or too old.
+pub fn check_node() -> Result<()> {
+    let help = "install Node from https://nodejs.org or your system's packages";
+    let Some(version) = output(Command::new("node").arg("--version")) else {
+        bail!("Node is missing: {help}");
+    };
+    let version = version.trim();
+    let mut parts = version.trim_start_matches('v').split('.').map_while(|part| part.parse().ok());
+    if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < NODE {
+        bail!("Node {version} is older than {}.{}: {help}", NODE.0, NODE.1);
+    }
+    if find(if cfg!(windows) { "npm.cmd" } else { "npm" }).is_none() && find("npm").is_none() {
+        bail!("Node is here, but npm is missing: {help}");
+    }
+    Ok(())
+}
+
+/// Prints the packages of one kind and tells how many are missing.
+fn packages(need: Need) -> usize {
+    if !cfg!(target_os = "linux") {
+        return 0;
+    }
+    let mut missing = 0;
+    for package in PACKAGES.iter().filter(|package| package.need == need) {
+        let here = package.is_here();
+        missing += usize::from(!here);
+        line(here, package.apt, package.purpose);
+    }
+    missing
+}
+
+fn line(here: bool, what: &str, purpose: &str) {
+    println!("  {} {what:24} {purpose}", if here { "ok     " } else { "MISSING" });
+}
+
+fn names(system: &str, command: &str, name: fn(&crate::packages::Package) -> &'static str) {
+    let mut names: Vec<_> = PACKAGES.iter().map(name).collect();
+    names.sort_unstable();
+    names.dedup();
+    println!("  {system}: {command} {}", names.join(" "));
+}
