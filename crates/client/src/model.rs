@@ -175,6 +175,9 @@ pub enum MessageContent {
     Text {
         /// The text, as written.
         text: String,
+        /// So many earlier messages of this sender never arrived.
+        #[serde(default)]
+        missing_before: u64,
     },
     /// The room was made.
     RoomCreated,
@@ -185,11 +188,6 @@ pub enum MessageContent {
     },
     /// The sender left.
     MemberLeft,
-    /// Messages are missing before this point: `count` of this sender's never arrived.
-    Missing {
-        /// How many.
-        count: u64,
-    },
     /// Something came that could not be accepted; `code` says why.
     Refused {
         /// The error code.

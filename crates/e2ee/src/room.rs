@@ -122,7 +122,6 @@ pub struct ReceivedMessage {
 
 /// Why an item was not taken. A refused item is still counted: the log goes on behind it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum NotAccepted {
     /// Keys of these accounts are needed first. Nothing has changed; ask, and offer it again.
     #[error("keys are needed first")]

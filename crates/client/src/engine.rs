@@ -1,0 +1,345 @@
+//! The engine: the one task that writes rooms and keys.
+//!
+//! It takes jobs from the facade and news from the connection, one at a time, so that no two of
+//! them ever race. While it waits for an answer of the relay, pushes queue up behind it.
+
+mod account;
+mod friends;
+mod outbox;
+mod rooms;
+mod sync;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mildam_e2ee::{DeviceSecrets, KnownAccount, Room};
+use mildam_protocol::command::{Command, SessionId};
+use mildam_protocol::event::Event as Push;
+use mildam_protocol::records::{AccountId, ReceiptKind, RoomId};
+use mildam_protocol::{ServerLink, command};
+use mildam_vault::{Changes, Slot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::client::SignUp;
+use crate::connection::News;
+use crate::error::Error;
+use crate::events::Events;
+use crate::model::{AccountView, ClientState, ConnectionState, Event, RoomView, ServerView};
+use crate::store::{self, AccountSlot, KnownRow, RoomMeta, SessionSlot, Store};
+use crate::wire::Wire;
+
+/// How long a job waits for a connection before it says that there is none.
+const CONNECT_LIMIT: Duration = Duration::from_secs(12);
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What the facade asks for.
+pub(crate) enum Job {
+    Connect { link: ServerLink, reply: Reply<ServerView> },
+    SignUp { account: AccountId, sign_up: SignUp, reply: Reply<AccountView> },
+    LogIn { account: AccountId, password: Zeroizing<String>, reply: Reply<AccountView> },
+    LogOut { reply: Reply<()> },
+    ConfirmWords { reply: Reply<()> },
+    RequestFriend { account: AccountId, greeting: String, reply: Reply<()> },
+    AnswerFriend { account: AccountId, accept: bool, reply: Reply<()> },
+    OpenDirect { account: AccountId, reply: Reply<RoomView> },
+    CreateGroup { name: String, accounts: Vec<AccountId>, reply: Reply<RoomView> },
+    Invite { room: RoomId, accounts: Vec<AccountId>, reply: Reply<()> },
+    Leave { room: RoomId, reply: Reply<()> },
+    MarkRead { room: RoomId, seq: u64, reply: Reply<()> },
+    WaitOnline { reply: Reply<()> },
+    Flush,
+}
+
+/// A room in memory.
+struct OpenRoom {
+    room: Room,
+    meta: RoomMeta,
+}
+
+/// The account on this device.
+struct Own {
+    slot: AccountSlot,
+    secrets: DeviceSecrets,
+}
+
+pub(crate) struct Engine {
+    store: Store,
+    events: Events,
+    jobs: mpsc::Receiver<Job>,
+    news: mpsc::Receiver<News>,
+    hurry: Arc<Notify>,
+    link: watch::Sender<Option<ServerLink>>,
+    connection: watch::Sender<ConnectionState>,
+    wire: Option<Wire>,
+    /// Why there is no connection.
+    down: Error,
+    session: Option<SessionId>,
+    own: Option<Own>,
+    directory: BTreeMap<AccountId, KnownAccount>,
+    nicknames: BTreeMap<AccountId, String>,
+    rooms: BTreeMap<RoomId, OpenRoom>,
+    /// Receipts that the relay has not got yet.
+    receipts_due: BTreeMap<(RoomId, ReceiptKind), u64>,
+}
+
+/// Everything that the engine keeps in memory, as it lies in the vault.
+struct Loaded {
+    link: Option<ServerLink>,
+    session: Option<SessionId>,
+    own: Option<Own>,
+    directory: BTreeMap<AccountId, KnownAccount>,
+    nicknames: BTreeMap<AccountId, String>,
+    rooms: BTreeMap<RoomId, OpenRoom>,
+}
+
+fn load(vault: &mildam_vault::Vault) -> Result<Loaded, Error> {
+    let link: Option<String> = store::slot(vault, Slot::Server)?;
+    let slot: Option<AccountSlot> = store::slot(vault, Slot::Account)?;
+    let own = match (slot, vault.get(Slot::Device)?) {
+        (Some(slot), Some(secrets)) => {
+            Some(Own { slot, secrets: DeviceSecrets::from_secret_bytes(&secrets)? })
+        }
+        _ => None,
+    };
+    let (mut directory, mut nicknames) = (BTreeMap::new(), BTreeMap::new());
+    for (account, bytes) in vault.accounts()? {
+        let row: KnownRow = serde_json::from_slice(&bytes)?;
+        directory.insert(account.clone(), row.known);
+        nicknames.insert(account, row.nickname);
+    }
+    let mut rooms = BTreeMap::new();
+    for (id, row) in vault.rooms()? {
+        let (room, meta) = (Room::from_secret_bytes(&row.state)?, serde_json::from_slice(&row.meta)?);
+        rooms.insert(id, OpenRoom { room, meta });
+    }
+    Ok(Loaded {
+        link: link.map(|link| link.parse()).transpose()?,
+        session: store::slot::<SessionSlot>(vault, Slot::Session)?.map(|slot| slot.session),
+        own,
+        directory,
+        nicknames,
+        rooms,
+    })
+}
+
+type LinkReceiver = watch::Receiver<Option<ServerLink>>;
+
+impl Engine {
+    pub(crate) async fn load(
+        store: Store,
+        events: Events,
+        jobs: mpsc::Receiver<Job>,
+        news: mpsc::Receiver<News>,
+        hurry: Arc<Notify>,
+    ) -> Result<(Self, LinkReceiver, watch::Receiver<ConnectionState>), Error> {
+        let Loaded { link, session, own, directory, nicknames, rooms } = store.read(load).await?;
+        let state = if link.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
+        let (link, link_out) = watch::channel(link);
+        let (connection, connection_out) = watch::channel(state);
+        let engine = Self {
+            store,
+            events,
+            jobs,
+            news,
+            hurry,
+            link,
+            connection,
+            wire: None,
+            down: Error::offline(),
+            session,
+            own,
+            directory,
+            nicknames,
+            rooms,
+            receipts_due: BTreeMap::new(),
+        };
+        Ok((engine, link_out, connection_out))
+    }
+
+    /// Works until told to stop.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                news = self.news.recv() => match news {
+                    Some(news) => self.on_news(news).await,
+                    None => return,
+                },
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.on_job(job).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn on_job(&mut self, job: Job) {
+        // A facade that no longer waits is no error.
+        match job {
+            Job::Connect { link, reply } => drop(reply.send(self.connect(link).await)),
+            Job::SignUp { account, sign_up, reply } => drop(reply.send(self.sign_up(account, sign_up).await)),
+            Job::LogIn { account, password, reply } => {
+                drop(reply.send(self.log_in(&account, &password).await))
+            }
+            Job::LogOut { reply } => drop(reply.send(self.log_out().await)),
+            Job::ConfirmWords { reply } => drop(reply.send(self.confirm_words().await)),
+            Job::RequestFriend { account, greeting, reply } => {
+                drop(reply.send(self.request_friend(account, greeting).await));
+            }
+            Job::AnswerFriend { account, accept, reply } => {
+                drop(reply.send(self.answer_friend(account, accept).await));
+            }
+            Job::OpenDirect { account, reply } => drop(reply.send(self.open_direct(account).await)),
+            Job::CreateGroup { name, accounts, reply } => {
+                drop(reply.send(self.create_group(name, accounts).await));
+            }
+            Job::Invite { room, accounts, reply } => drop(reply.send(self.invite(room, accounts).await)),
+            Job::Leave { room, reply } => drop(reply.send(self.leave(room).await)),
+            Job::MarkRead { room, seq, reply } => drop(reply.send(self.mark_read(room, seq).await)),
+            Job::WaitOnline { reply } => drop(reply.send(self.online().await)),
+            Job::Flush => self.flush().await,
+        }
+    }
+
+    async fn on_news(&mut self, news: News) {
+        match news {
+            News::State(state) => self.set_connection(state).await,
+            News::Up(wire) => {
+                self.wire = Some(wire);
+                self.set_connection(ConnectionState::Connected).await;
+                if let Err(error) = self.attach().await {
+                    tracing::info!(code = error.code(), "not attached");
+                }
+            }
+            News::Down(error) => {
+                tracing::info!(code = error.code(), "not connected");
+                self.wire = None;
+                self.down = error;
+                self.set_connection(ConnectionState::Offline).await;
+            }
+            News::Push(push) => {
+                if let Err(error) = self.on_push(*push).await {
+                    tracing::info!(code = error.code(), "a push was not taken");
+                }
+            }
+        }
+    }
+
+    async fn on_push(&mut self, push: Push) -> Result<(), Error> {
+        if self.session.is_none() {
+            return Ok(());
+        }
+        match push {
+            Push::Log { room, item } => self.on_log(room, *item).await,
+            Push::Receipt { receipt } => self.on_receipt(receipt).await,
+            Push::FriendRequested { .. } | Push::FriendAccepted { .. } | Push::FriendDeclined { .. } => {
+                self.refresh_friends().await
+            }
+            Push::KeysChanged { account } => self.fetch_keys(&[account]).await,
+            Push::CatchUp {} => self.sync().await,
+            Push::SessionEnded {} => self.forget_session().await,
+        }
+    }
+
+    async fn set_connection(&mut self, state: ConnectionState) {
+        if self.connection.send_replace(state) != state {
+            self.tell_state().await;
+        }
+    }
+
+    /// Tells where everything stands.
+    async fn tell_state(&self) {
+        let connection = *self.connection.borrow();
+        let read = self.store.read(move |vault| {
+            Ok(ClientState { connection, server: store::server(vault)?, account: store::account(vault)? })
+        });
+        match read.await {
+            Ok(state) => self.events.tell(Event::State { state }),
+            Err(error) => tracing::error!(code = error.code(), "the state cannot be read"),
+        }
+    }
+
+    /// Commits; on failure what is in memory may be ahead of the vault and is read anew.
+    async fn commit(&mut self, changes: Changes) -> Result<(), Error> {
+        let Err(error) = self.store.commit(changes).await else {
+            return Ok(());
+        };
+        tracing::error!(code = error.code(), "the vault cannot be written");
+        if let Ok(loaded) = self.store.read(load).await {
+            self.own = loaded.own;
+            self.directory = loaded.directory;
+            self.rooms = loaded.rooms;
+        }
+        Err(error)
+    }
+
+    /// A connection, waiting a moment for one that is being made.
+    async fn connected(&mut self) -> Result<Wire, Error> {
+        if self.link.borrow().is_none() {
+            return Err(Error::new("no_server", "No server is known yet: enter a server link first."));
+        }
+        if self.wire.is_none() {
+            self.hurry.notify_one();
+            let wait = async {
+                while self.wire.is_none() {
+                    match self.news.recv().await {
+                        Some(News::Down(error)) => {
+                            self.on_news(News::Down(error)).await;
+                            return;
+                        }
+                        Some(news) => self.on_news(news).await,
+                        None => return,
+                    }
+                }
+            };
+            let _ = timeout(CONNECT_LIMIT, Box::pin(wait)).await;
+        }
+        self.wire.clone().ok_or_else(|| self.down.clone())
+    }
+
+    /// A connection with a session, waiting a moment for one. Only jobs wait: whatever else asks
+    /// takes the connection that there is, so that no news is handled in the middle of a step.
+    async fn online(&mut self) -> Result<(), Error> {
+        if self.own.as_ref().is_none_or(|own| own.slot.pending.is_some()) {
+            return Err(Error::no_account());
+        }
+        self.connected().await?;
+        match self.session {
+            Some(_) => Ok(()),
+            None => Err(Error::new("session_expired", "You are logged out: log in again.")),
+        }
+    }
+
+    /// Asks with the session; one that has ended is forgotten.
+    async fn ask<C: Command + Sync>(&mut self, command: &C) -> Result<C::Answer, Error> {
+        let wire = self.wire.clone().ok_or_else(|| self.down.clone())?;
+        let session = self.session.clone();
+        let session =
+            session.ok_or_else(|| Error::new("session_expired", "You are logged out: log in again."))?;
+        let outcome = wire.ask(Some(&session), command).await;
+        if let Err(error) = &outcome
+            && error.code() == "session_expired"
+        {
+            self.forget_session().await?;
+        }
+        outcome
+    }
+
+    fn secrets(&self) -> Result<&DeviceSecrets, Error> {
+        self.own.as_ref().map(|own| &own.secrets).ok_or_else(Error::no_account)
+    }
+
+    async fn attach(&mut self) -> Result<(), Error> {
+        if self.session.is_none() {
+            return Ok(());
+        }
+        self.ask(&command::Attach {}).await?;
+        self.set_connection(ConnectionState::Online).await;
+        self.sync().await
+    }
+}

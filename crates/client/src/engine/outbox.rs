@@ -1,0 +1,139 @@
+//! Sending: what waits goes out, once, in order.
+
+use std::collections::BTreeSet;
+
+use mildam_e2ee::{Body, Content, RoomError};
+use mildam_protocol::command;
+use mildam_protocol::records::{Message, RoomId};
+use mildam_vault::{Changes, OutboxRow, RoomRow};
+
+use super::Engine;
+use super::rooms::{TRIES, on_the_wire};
+use crate::error::Error;
+use crate::model::Event;
+use crate::store::{self, Outgoing};
+
+impl Engine {
+    /// Sends what waits. A room whose message cannot go now holds back its later ones.
+    pub(super) async fn flush(&mut self) {
+        if self.wire.is_none() || self.session.is_none() {
+            return;
+        }
+        let mut held = BTreeSet::new();
+        let waiting = match self.store.read(|vault| Ok(vault.outbox()?)).await {
+            Ok(waiting) => waiting,
+            Err(error) => return tracing::error!(code = error.code(), "the outbox cannot be read"),
+        };
+        for row in waiting {
+            let room = row.room;
+            if held.contains(&room) || Self::gave_up(&row) {
+                continue;
+            }
+            if let Err(error) = Box::pin(self.send_row(row)).await {
+                tracing::info!(code = error.code(), "a message waits");
+                if error.is_offline() || error.code() == "session_expired" {
+                    return;
+                }
+                held.insert(room);
+            }
+        }
+    }
+
+    fn gave_up(row: &OutboxRow) -> bool {
+        serde_json::from_slice::<Outgoing>(&row.body).map_or(true, |outgoing| outgoing.failed.is_some())
+    }
+
+    async fn send_row(&mut self, mut row: OutboxRow) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let message = match &row.sealed {
+                Some(sealed) => serde_json::from_slice(sealed)?,
+                None => self.seal_row(&mut row).await?,
+            };
+            let room = row.room;
+            match self.ask(&command::MessageSend { message }).await {
+                // It comes back in the log, and leaves the outbox then.
+                Ok(stored) => {
+                    let behind =
+                        self.rooms.get(&room).is_none_or(|open| open.room.position().seq < stored.seq);
+                    return if behind { self.catch_up(room).await } else { Ok(()) };
+                }
+                Err(error) if matches!(error.code(), "stale" | "bad_record") => {
+                    self.catch_up(room).await?;
+                    if self.is_sent(&row).await? {
+                        return Ok(());
+                    }
+                    row.sealed = None;
+                }
+                Err(error)
+                    if matches!(error.code(), "not_member" | "forbidden" | "not_found" | "too_long") =>
+                {
+                    return self.give_up(row, error).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new("busy", "The room is busy with other changes."))
+    }
+
+    /// Whether the message has come back in the log.
+    async fn is_sent(&self, row: &OutboxRow) -> Result<bool, Error> {
+        let (room, id) = (row.room, row.id);
+        self.store.read(move |vault| Ok(vault.message_by_id(&room, &id)?.is_some())).await
+    }
+
+    /// Seals a waiting message. The moved chain and the sealed bytes are one durable step, before
+    /// anything goes out.
+    async fn seal_row(&mut self, row: &mut OutboxRow) -> Result<Message, Error> {
+        let outgoing: Outgoing = serde_json::from_slice(&row.body)?;
+        let content = Content { sent_at: row.created_at, body: Body::Text(outgoing.text) };
+        for _ in 0..TRIES {
+            let own = self.own.as_ref().ok_or_else(Error::no_account)?;
+            let open = self.rooms.get_mut(&row.room).ok_or_else(|| Error::not_found("room"))?;
+            let now = crate::now();
+            match open.room.seal(&content, row.id, &own.secrets, &self.directory, now, &mut crate::rng()) {
+                Ok(message) => {
+                    row.sealed = Some(serde_json::to_vec(&message)?);
+                    let mut changes = Changes::new();
+                    let state = open.room.to_secret_bytes()?;
+                    changes.put_room(&row.room, RoomRow { state, meta: serde_json::to_vec(&open.meta)? });
+                    changes.put_outbox(row.clone());
+                    self.commit(changes).await?;
+                    return Ok(message);
+                }
+                Err(RoomError::EpochDue) => self.announce(row.room).await?,
+                Err(RoomError::UnknownKeys(account)) => self.fetch_keys(&[account]).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::new("busy", "The room is busy with other changes."))
+    }
+
+    /// Announces a new epoch and reads it back, or reads the one that somebody else announced.
+    async fn announce(&mut self, room: RoomId) -> Result<(), Error> {
+        let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+        let members: Vec<_> = open.room.members().map(|member| member.account.clone()).collect();
+        self.fetch_keys(&members).await?;
+        let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+        let epoch = open.room.announce(self.secrets()?, &self.directory, &mut crate::rng())?;
+        match self.ask(&command::EpochAnnounce { epoch: on_the_wire(epoch) }).await {
+            Err(error) if error.code() != "stale" => Err(error),
+            _ => self.catch_up(room).await,
+        }
+    }
+
+    /// The relay will never take it: it stays, marked as not sent.
+    async fn give_up(&mut self, mut row: OutboxRow, error: Error) -> Result<(), Error> {
+        let mut outgoing: Outgoing = serde_json::from_slice(&row.body)?;
+        outgoing.failed = Some(error.code().to_owned());
+        row.body = serde_json::to_vec(&outgoing)?;
+        let room = row.room;
+        let own = self.secrets()?.account().clone();
+        let view = store::outbox_view(row.clone(), &own)?;
+        let mut changes = Changes::new();
+        changes.put_outbox(row);
+        self.commit(changes).await?;
+        self.events.tell(Event::Message { message: view });
+        self.tell_room(room).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Making rooms and changing them.
+
+use mildam_e2ee::{NewChange, NewEpoch, Room, RoomProfile};
+use mildam_protocol::command;
+use mildam_protocol::records::{AccountId, ReceiptKind, RoomId, RoomKind};
+use mildam_vault::{Changes, RoomRow};
+
+use super::Engine;
+use crate::error::Error;
+use crate::model::{Event, RoomView};
+use crate::store;
+
+/// How often something is tried again after the room moved on in between.
+pub(super) const TRIES: usize = 6;
+
+pub(super) fn on_the_wire(epoch: NewEpoch) -> command::NewEpoch {
+    let NewEpoch { announcement, wraps, profile } = epoch;
+    command::NewEpoch { announcement, wraps, profile }
+}
+
+fn change_command(new: NewChange) -> command::RoomSetChange {
+    let NewChange { change, snapshot, epoch } = new;
+    command::RoomSetChange { change, snapshot, epoch: epoch.map(on_the_wire) }
+}
+
+impl Engine {
+    pub(super) async fn open_direct(&mut self, account: AccountId) -> Result<RoomView, Error> {
+        let own = self.secrets()?.account().clone();
+        if account == own {
+            return Err(Error::new("forbidden", "A room needs somebody else."));
+        }
+        let existing = self.rooms.iter().find(|(_, open)| {
+            open.meta.kind == RoomKind::Direct
+                && open.meta.members.iter().any(|(member, _)| *member == account)
+        });
+        if let Some(room) = existing.map(|(room, _)| *room) {
+            return self.room_view(room).await;
+        }
+        self.online().await?;
+        self.create(RoomKind::Direct, vec![account], None).await
+    }
+
+    pub(super) async fn create_group(
+        &mut self,
+        name: String,
+        mut accounts: Vec<AccountId>,
+    ) -> Result<RoomView, Error> {
+        self.online().await?;
+        let own = self.secrets()?.account().clone();
+        accounts.retain(|account| *account != own);
+        let profile = RoomProfile { name, ..RoomProfile::default() };
+        self.create(RoomKind::Group, accounts, Some(profile)).await
+    }
+
+    async fn create(
+        &mut self,
+        kind: RoomKind,
+        others: Vec<AccountId>,
+        profile: Option<RoomProfile>,
+    ) -> Result<RoomView, Error> {
+        for _ in 0..TRIES {
+            self.fetch_keys(&others).await?;
+            if others.iter().any(|other| !self.directory.contains_key(other)) {
+                return Err(Error::new("not_friends", "A room can be made with friends only."));
+            }
+            let new = Room::create(
+                kind,
+                &others,
+                profile.as_ref(),
+                self.secrets()?,
+                &self.directory,
+                crate::now(),
+                &mut crate::rng(),
+            )?;
+            let request = command::RoomCreate { change: new.change, epoch: on_the_wire(new.epoch) };
+            match self.ask(&request).await {
+                Err(error) if error.code() == "stale" => {}
+                Err(error) => return Err(error),
+                Ok(answer) => {
+                    self.sync_rooms().await?;
+                    return self.room_view(answer.room).await;
+                }
+            }
+        }
+        Err(Error::new("busy", "The server is busy with other changes. Try again."))
+    }
+
+    async fn room_view(&self, room: RoomId) -> Result<RoomView, Error> {
+        self.store.read(move |vault| store::room(vault, &room)).await
+    }
+
+    pub(super) async fn invite(&mut self, room: RoomId, accounts: Vec<AccountId>) -> Result<(), Error> {
+        self.online().await?;
+        for _ in 0..TRIES {
+            self.catch_up(room).await?;
+            let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+            let new: Vec<AccountId> =
+                accounts.iter().filter(|account| !open.room.is_member(account)).cloned().collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            let mut everybody: Vec<AccountId> =
+                open.room.members().map(|member| member.account.clone()).collect();
+            everybody.extend(new.iter().cloned());
+            self.fetch_keys(&everybody).await?;
+            if new.iter().any(|account| !self.directory.contains_key(account)) {
+                return Err(Error::new("not_friends", "Only friends can be invited."));
+            }
+            let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+            let change =
+                open.room.add(&new, self.secrets()?, &self.directory, crate::now(), &mut crate::rng())?;
+            match self.ask(&change_command(change)).await {
+                Err(error) if error.code() == "stale" => {}
+                Err(error) => return Err(error),
+                Ok(_) => return self.catch_up(room).await,
+            }
+        }
+        Err(Error::new("busy", "The room is busy with other changes. Try again."))
+    }
+
+    pub(super) async fn leave(&mut self, room: RoomId) -> Result<(), Error> {
+        self.online().await?;
+        for _ in 0..TRIES {
+            self.catch_up(room).await?;
+            let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+            let change = open.room.leave(self.secrets()?, &self.directory, crate::now())?;
+            match self.ask(&change_command(change)).await {
+                Err(error) if error.code() == "stale" => {}
+                Err(error) => return Err(error),
+                Ok(_) => return self.catch_up(room).await,
+            }
+        }
+        Err(Error::new("busy", "The room is busy with other changes. Try again."))
+    }
+
+    pub(super) async fn mark_read(&mut self, room: RoomId, seq: u64) -> Result<(), Error> {
+        let own = self.secrets()?.account().clone();
+        let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
+        let seq = seq.min(open.room.position().seq);
+        if seq <= open.meta.read_seq {
+            return Ok(());
+        }
+        open.meta.read_seq = seq;
+        open.meta.unread = self.store.read(move |vault| Ok(vault.unread(&room, seq, &own)?)).await?;
+        let mut changes = Changes::new();
+        let row = RoomRow { state: open.room.to_secret_bytes()?, meta: serde_json::to_vec(&open.meta)? };
+        changes.put_room(&room, row);
+        self.commit(changes).await?;
+        self.receipts_due.insert((room, ReceiptKind::Read), seq);
+        let view = self.room_view(room).await?;
+        self.events.tell(Event::Room { room: view });
+        self.send_receipts().await;
+        Ok(())
+    }
+
+    pub(super) async fn tell_room(&self, room: RoomId) {
+        match self.room_view(room).await {
+            Ok(room) => self.events.tell(Event::Room { room }),
+            Err(error) => tracing::error!(code = error.code(), "a room cannot be shown"),
+        }
+    }
+}

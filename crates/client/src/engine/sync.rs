@@ -1,0 +1,352 @@
+//! Reading: what the relay has and this device has not.
+
+use std::collections::BTreeMap;
+
+use mildam_e2ee::{Accepted, Body, NotAccepted, Reader, Room, RoomError};
+use mildam_protocol::command::{self, MAX_PAGE, MAX_RECEIPTS, RoomSummary};
+use mildam_protocol::records::{
+    AccountId, ClientMessageId, LogItem, LogPosition, Receipt, ReceiptKind, RoomId,
+};
+use mildam_vault::{Changes, HistoryRow, RoomRow};
+
+use super::{Engine, OpenRoom};
+use crate::error::Error;
+use crate::model::{Event, MessageContent, MessageView};
+use crate::store::{self, Hashes, RoomMeta};
+
+/// What reading a batch of items came to.
+#[derive(Default)]
+struct Batch {
+    hashes: BTreeMap<u64, mildam_protocol::records::Hash>,
+    lines: Vec<HistoryRow>,
+    sent: Vec<ClientMessageId>,
+    /// The next item is not there: the log must be asked.
+    gap: bool,
+}
+
+impl Engine {
+    /// Everything that was missed: friends, rooms, logs; then what waits to be sent.
+    pub(super) async fn sync(&mut self) -> Result<(), Error> {
+        self.refresh_friends().await?;
+        self.sync_rooms().await?;
+        self.flush().await;
+        Ok(())
+    }
+
+    pub(super) async fn sync_rooms(&mut self) -> Result<(), Error> {
+        let list = self.ask(&command::RoomList {}).await?;
+        let own = self.secrets()?.account().clone();
+        for summary in list.rooms {
+            let room = summary.room;
+            if !self.rooms.contains_key(&room) {
+                self.meet(&summary);
+            }
+            if let Err(error) = self.catch_up(room).await {
+                if error.is_offline() || error.code() == "session_expired" {
+                    return Err(error);
+                }
+                tracing::warn!(code = error.code(), "a room cannot be read");
+                continue;
+            }
+            self.owe_receipts(&summary, &own);
+            for receipt in summary.receipts.into_iter().filter(|receipt| receipt.account != own) {
+                self.on_receipt(receipt).await?;
+            }
+        }
+        self.send_receipts().await;
+        Ok(())
+    }
+
+    /// A room that this device did not know.
+    fn meet(&mut self, summary: &RoomSummary) {
+        let meta = RoomMeta {
+            kind: summary.kind,
+            name: String::new(),
+            members: Vec::new(),
+            last: None,
+            unread: 0,
+            read_seq: 0,
+            left: false,
+            blocked: None,
+            since: crate::now(),
+        };
+        let open = OpenRoom { room: Room::joining(summary.room, summary.start), meta };
+        self.rooms.insert(summary.room, open);
+    }
+
+    /// Receipts that the relay lacks, because they were not sent before the last connection ended.
+    fn owe_receipts(&mut self, summary: &RoomSummary, own: &AccountId) {
+        let Some(open) = self.rooms.get(&summary.room).filter(|open| !open.meta.left) else { return };
+        let sent = |kind| {
+            let mine =
+                summary.receipts.iter().filter(|receipt| receipt.account == *own && receipt.kind == kind);
+            mine.map(|receipt| receipt.seq).max().unwrap_or(0)
+        };
+        for (kind, seq) in
+            [(ReceiptKind::Delivered, open.room.position().seq), (ReceiptKind::Read, open.meta.read_seq)]
+        {
+            if seq > sent(kind) {
+                self.receipts_due.insert((summary.room, kind), seq);
+            }
+        }
+    }
+
+    pub(super) async fn on_log(&mut self, room: RoomId, item: LogItem) -> Result<(), Error> {
+        if !self.rooms.contains_key(&room) {
+            return self.sync_rooms().await;
+        }
+        if self.take(room, vec![item]).await? {
+            self.catch_up(room).await?;
+        }
+        self.send_receipts().await;
+        // A change of members or keys may be what a waiting message waited for.
+        self.flush().await;
+        Ok(())
+    }
+
+    /// Reads a room's log to its end.
+    pub(super) async fn catch_up(&mut self, room: RoomId) -> Result<(), Error> {
+        loop {
+            let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+            let request = command::RoomLog {
+                room,
+                after_seq: open.room.position().seq,
+                after_epoch: open.room.epoch(),
+                limit: MAX_PAGE,
+            };
+            let page = self.ask(&request).await?;
+            let empty = page.items.is_empty();
+            if self.take(room, page.items).await? {
+                return Err(Error::internal("the relay's log has a gap"));
+            }
+            if !page.more || empty {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes items in order; true if the next one is missing in between. What was read is durable
+    /// before it is told.
+    async fn take(&mut self, room: RoomId, items: Vec<LogItem>) -> Result<bool, Error> {
+        let mut batch = Batch::default();
+        for item in items {
+            self.take_one(room, &item, &mut batch).await?;
+            if batch.gap {
+                break;
+            }
+        }
+        self.store_batch(room, &batch).await?;
+        Ok(batch.gap)
+    }
+
+    async fn take_one(&mut self, room: RoomId, item: &LogItem, batch: &mut Batch) -> Result<(), Error> {
+        let wanted = self.offer(room, item, batch, false)?;
+        if !wanted.is_empty() {
+            self.fetch_keys(&wanted).await?;
+            self.offer(room, item, batch, true)?;
+        }
+        Ok(())
+    }
+
+    /// Offers an item to the room. What comes back is whose keys are needed first.
+    fn offer(
+        &mut self,
+        room: RoomId,
+        item: &LogItem,
+        batch: &mut Batch,
+        keys_are_fresh: bool,
+    ) -> Result<Vec<AccountId>, Error> {
+        let own = self.own.as_ref().ok_or_else(Error::no_account)?;
+        let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
+        let hashes = Hashes { store: &self.store, room, batch: &batch.hashes };
+        let reader =
+            Reader { secrets: &own.secrets, directory: &self.directory, hashes: &hashes, keys_are_fresh };
+        let outcome = open.room.accept(item, &reader, &mut crate::rng());
+        let at = open.room.position();
+        match outcome {
+            Err(NotAccepted::NeedsKeys(accounts)) => return Ok(accounts),
+            Err(NotAccepted::Old) => return Ok(Vec::new()),
+            Err(NotAccepted::OutOfOrder) => {
+                batch.gap = true;
+                return Ok(Vec::new());
+            }
+            Err(NotAccepted::Refused(refusal)) => {
+                tracing::warn!(code = refusal.code, "an item of a log was refused");
+                let code = refusal.code.to_owned();
+                batch.note(item, at, refusal.sender, MessageContent::Refused { code });
+            }
+            Ok(accepted) => batch.accepted(item, at, accepted, own.secrets.account()),
+        }
+        if matches!(item, LogItem::Entry { .. }) {
+            batch.hashes.insert(at.seq, at.hash);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn store_batch(&mut self, room: RoomId, batch: &Batch) -> Result<(), Error> {
+        let own = self.secrets()?.account().clone();
+        let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
+        let views: Vec<MessageView> =
+            batch.lines.iter().map(|row| store::line_view(&room, row, &own)).collect::<Result<_, _>>()?;
+        open.refresh(&views, &own);
+        let mut changes = Changes::new();
+        for (seq, hash) in &batch.hashes {
+            changes.put_log_hash(&room, *seq, *hash);
+        }
+        for id in &batch.sent {
+            changes.remove_outbox(&room, id);
+        }
+        for row in &batch.lines {
+            changes.put_message(&room, row.clone());
+        }
+        let row = RoomRow { state: open.room.to_secret_bytes()?, meta: serde_json::to_vec(&open.meta)? };
+        changes.put_room(&room, row);
+        let (position, left) = (open.room.position().seq, open.meta.left);
+        self.commit(changes).await?;
+        if views.iter().any(|view| view.from != own.as_str()) && !left {
+            self.receipts_due.insert((room, ReceiptKind::Delivered), position);
+        }
+        for message in views {
+            self.events.tell(Event::Message { message });
+        }
+        self.tell_room(room).await;
+        Ok(())
+    }
+
+    pub(super) async fn on_receipt(&mut self, receipt: Receipt) -> Result<(), Error> {
+        let room = receipt.room;
+        let mut asked = false;
+        loop {
+            let Some(open) = self.rooms.get(&room) else { return Ok(()) };
+            let batch = BTreeMap::new();
+            let hashes = Hashes { store: &self.store, room, batch: &batch };
+            match open.room.verify_receipt(&receipt, &self.directory, &hashes) {
+                Ok(()) => break,
+                Err(RoomError::UnknownKeys(account)) if !asked => {
+                    asked = true;
+                    self.fetch_keys(&[account]).await?;
+                }
+                Err(_) => {
+                    tracing::info!("a receipt does not fit the log");
+                    return Ok(());
+                }
+            }
+        }
+        let (account, kind, seq) = (receipt.account.clone(), receipt.kind, receipt.seq);
+        let known = self.store.read(move |vault| Ok(vault.receipts(&room)?)).await?;
+        let before =
+            known.iter().find(|row| row.account == account && row.kind == kind).map_or(0, |row| row.seq);
+        if seq <= before {
+            return Ok(());
+        }
+        let mut changes = Changes::new();
+        changes.put_receipt(&room, &account, kind, seq);
+        self.commit(changes).await?;
+        let lines = self.store.read(move |vault| store::own_lines(vault, &room, before, seq)).await?;
+        for message in lines {
+            self.events.tell(Event::Message { message });
+        }
+        self.tell_room(room).await;
+        Ok(())
+    }
+
+    /// Sends the receipts that are due. What cannot be sent now is found again at the next sync.
+    pub(super) async fn send_receipts(&mut self) {
+        if self.wire.is_none() || self.session.is_none() {
+            return;
+        }
+        let mut receipts = Vec::new();
+        for ((room, kind), seq) in std::mem::take(&mut self.receipts_due) {
+            let (Ok(secrets), Some(open)) = (self.secrets(), self.rooms.get(&room)) else { continue };
+            let at = open.room.position();
+            let hash = if at.seq == seq { Some(at.hash) } else { self.store.log_hash(&room, seq) };
+            if let Some(hash) = hash.filter(|_| !open.meta.left) {
+                receipts.push(secrets.sign_receipt(room, kind, LogPosition { seq, hash }));
+            }
+        }
+        for some in receipts.chunks(MAX_RECEIPTS) {
+            if let Err(error) = self.ask(&command::ReceiptSend { receipts: some.to_vec() }).await {
+                tracing::info!(code = error.code(), "receipts were not sent");
+            }
+        }
+    }
+}
+
+impl OpenRoom {
+    /// Brings what is shown of the room up to its state and its new lines.
+    fn refresh(&mut self, new: &[MessageView], own: &AccountId) {
+        let meta = &mut self.meta;
+        if let Some(kind) = self.room.kind() {
+            meta.kind = kind;
+            meta.members = self.room.members().map(|member| (member.account.clone(), member.role)).collect();
+            meta.left = !self.room.is_member(own);
+        }
+        if let Some(profile) = self.room.profile() {
+            meta.name.clone_from(&profile.name);
+        }
+        meta.blocked = self.room.blocked().map(str::to_owned);
+        for line in new {
+            let others_text =
+                line.from != own.as_str() && matches!(line.content, MessageContent::Text { .. });
+            if others_text && line.seq.is_some_and(|seq| seq > meta.read_seq) {
+                meta.unread = meta.unread.saturating_add(1);
+            }
+            meta.last = Some(line.clone());
+        }
+    }
+}
+
+impl Batch {
+    fn line(
+        &mut self,
+        at: LogPosition,
+        id: ClientMessageId,
+        from: AccountId,
+        sent_at: u64,
+        content: &MessageContent,
+    ) {
+        let text = match content {
+            MessageContent::Text { text, .. } => Some(text.clone()),
+            _ => None,
+        };
+        match serde_json::to_vec(content) {
+            Ok(body) => self.lines.push(HistoryRow { seq: at.seq, id, from, sent_at, body, text }),
+            Err(_) => tracing::error!("a line cannot be encoded"),
+        }
+    }
+
+    /// A notice: a line that nobody wrote. It is named by the log hash at its place.
+    fn note(&mut self, item: &LogItem, at: LogPosition, from: Option<AccountId>, content: MessageContent) {
+        let LogItem::Entry { stored_at, .. } = item else { return };
+        let id = at.hash.as_bytes().first_chunk().map_or([0; ClientMessageId::LENGTH], |bytes| *bytes);
+        if let Some(from) = from {
+            self.line(at, ClientMessageId::from_bytes(id), from, *stored_at, &content);
+        }
+    }
+
+    fn accepted(&mut self, item: &LogItem, at: LogPosition, accepted: Accepted, own: &AccountId) {
+        match accepted {
+            Accepted::Created { by } => self.note(item, at, Some(by), MessageContent::RoomCreated),
+            Accepted::Added { by, accounts } => {
+                let accounts = accounts.iter().map(ToString::to_string).collect();
+                self.note(item, at, Some(by), MessageContent::MembersAdded { accounts });
+            }
+            Accepted::Left { by } => self.note(item, at, Some(by), MessageContent::MemberLeft),
+            Accepted::Removed { account, .. } => {
+                self.note(item, at, Some(account), MessageContent::MemberLeft)
+            }
+            Accepted::Message(message) => {
+                let text = match message.content.body {
+                    Body::Text(text) => MessageContent::Text { text, missing_before: message.missing },
+                    _ => MessageContent::NeedsNewerVersion,
+                };
+                let (id, sender) = (message.id, message.sender);
+                if sender == *own {
+                    self.sent.push(id);
+                }
+                self.line(at, id, sender, message.content.sent_at, &text);
+            }
+            Accepted::Changed { .. } | Accepted::Epoch { .. } | Accepted::Withheld => {}
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a user interface is told when something is not done.
+
+use mildam_e2ee::{KeyError, RoomError};
+use mildam_protocol::code::Code;
+use mildam_protocol::link::LinkError;
+use mildam_protocol::session::{Refusal, SessionError};
+use mildam_protocol::set_up::SetUpError;
+use mildam_vault::VaultError;
+
+/// A stable code for programs and translations, and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    code: &'static str,
+    message: String,
+}
+
+impl Error {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(crate) fn offline() -> Self {
+        Self::new("offline", "There is no connection to the server.")
+    }
+
+    pub(crate) fn internal(what: &str) -> Self {
+        Self::new("internal", format!("Something went wrong inside the program ({what})."))
+    }
+
+    pub(crate) fn no_account() -> Self {
+        Self::new("no_account", "There is no account on this device yet.")
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new("not_found", format!("There is no such {what}."))
+    }
+
+    /// The code, in snake_case.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Whether the relay could not be reached, so that trying again later can help.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.code == "offline"
+    }
+}
+
+impl From<LinkError> for Error {
+    fn from(error: LinkError) -> Self {
+        Self::new("bad_link", format!("This is not a server link: {error}."))
+    }
+}
+
+impl From<SetUpError> for Error {
+    fn from(error: SetUpError) -> Self {
+        match error {
+            SetUpError::WrongFingerprint { found } => Self::wrong_fingerprint(&found.to_string()),
+            other => {
+                Self::new("set_up_failed", format!("The encrypted connection could not be set up: {other}."))
+            }
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn wrong_fingerprint(found: &str) -> Self {
+        Self::new(
+            "wrong_fingerprint",
+            format!(
+                "The server shows another key ({found}) than the link names. Somebody may be in between."
+            ),
+        )
+    }
+}
+
+impl From<SessionError> for Error {
+    fn from(_: SessionError) -> Self {
+        Self::offline()
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(_: std::io::Error) -> Self {
+        Self::offline()
+    }
+}
+
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        Self::new(error.code(), format!("{error}."))
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        Self::internal(&error.to_string())
+    }
+}
+
+impl From<RoomError> for Error {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::Blocked(code) => Self::new(
+                "blocked_room",
+                format!("Nothing can be sent here: the room's log does not fit ({code})."),
+            ),
+            RoomError::NotMember => Self::new("not_member", "You are not a member of this room."),
+            RoomError::Change(_) => Self::new("forbidden", "This cannot be done in this room."),
+            RoomError::UnknownKeys(account) => {
+                Self::new("not_found", format!("The keys of {account} are not known."))
+            }
+            other => Self::internal(&other.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal.code {
+            Code::SessionExpired | Code::SessionRequired => "session_expired",
+            Code::Draining | Code::StorageUnavailable | Code::LimitReached => "busy",
+            Code::TooLarge => "too_long",
+            Code::Malformed
+            | Code::UnknownCommand
+            | Code::BadRecord
+            | Code::WrongConnection
+            | Code::Unknown => "internal",
+            Code::LogMismatch => "blocked_room",
+            other => other.as_str(),
+        };
+        Self::new(code, refusal.message)
+    }
+}
+
+impl From<tokio::task::JoinError> for Error {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::internal("a task ended")
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(_: serde_json::Error) -> Self {
+        Self::internal("a stored value is malformed")
+    }
+}

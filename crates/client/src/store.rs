@@ -1,0 +1,428 @@
+//! The vault, as the client uses it: what lies in which slot, and how rows become views.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mildam_e2ee::{KnownAccount, PastHashes, SafetyNumber};
+use mildam_protocol::command::{FriendListAnswer, PendingFriend, SessionId, SignUp};
+use mildam_protocol::records::{AccountId, ClientMessageId, Hash, ReceiptKind, Role, RoomId, RoomKind};
+use mildam_vault::{Changes, HistoryRow, OutboxRow, ReceiptRow, Slot, Vault};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::model::{
+    AccountView, FriendRequestView, FriendView, FriendsView, HistoryPage, MemberView, MessageContent,
+    MessageState, MessageView, RoomKindView, RoomView, SearchHit, ServerView,
+};
+
+/// What lies in [`Slot::Account`].
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct AccountSlot {
+    pub(crate) account: AccountId,
+    pub(crate) nickname: String,
+    pub(crate) identity: Hash,
+    pub(crate) device: String,
+    /// The sign-up that the relay has not confirmed, without its password: a lost answer is asked
+    /// for again with the same keys.
+    pub(crate) pending: Option<PendingSignUp>,
+}
+
+/// The public part of a sign-up.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PendingSignUp {
+    /// The command with an empty password.
+    pub(crate) command: Box<SignUp>,
+}
+
+/// What lies in [`Slot::Session`].
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct SessionSlot {
+    pub(crate) session: SessionId,
+    pub(crate) expires_at: u64,
+}
+
+/// What is kept of another account.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct KnownRow {
+    pub(crate) nickname: String,
+    pub(crate) known: KnownAccount,
+}
+
+/// What is kept of a room beside its end-to-end state.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct RoomMeta {
+    pub(crate) kind: RoomKind,
+    pub(crate) name: String,
+    pub(crate) members: Vec<(AccountId, Role)>,
+    /// The newest line and its place.
+    pub(crate) last: Option<MessageView>,
+    pub(crate) unread: u64,
+    /// The last place that the user has seen.
+    pub(crate) read_seq: u64,
+    pub(crate) left: bool,
+    pub(crate) blocked: Option<String>,
+    /// When the room was first seen here, for the order of rooms without lines.
+    pub(crate) since: u64,
+}
+
+/// What an outbox row says.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Outgoing {
+    pub(crate) text: String,
+    /// Why the relay refused it for good, if it did.
+    pub(crate) failed: Option<String>,
+}
+
+/// The vault behind a task that may block.
+#[derive(Clone)]
+pub(crate) struct Store(Arc<Vault>);
+
+impl Store {
+    pub(crate) fn new(vault: Vault) -> Self {
+        Self(Arc::new(vault))
+    }
+
+    /// Reads, away from the threads that must not block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Vault) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let vault = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || read(&vault)).await?
+    }
+
+    /// Stores, durably, all or nothing.
+    pub(crate) async fn commit(&self, changes: Changes) -> Result<(), Error> {
+        self.read(|vault| Ok(vault.commit(changes)?)).await
+    }
+
+    pub(crate) fn log_hash(&self, room: &RoomId, seq: u64) -> Option<Hash> {
+        self.0.log_hash(room, seq).ok().flatten()
+    }
+}
+
+/// The log hashes of one room: those of the batch in hand, then those in the vault.
+pub(crate) struct Hashes<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) room: RoomId,
+    pub(crate) batch: &'a BTreeMap<u64, Hash>,
+}
+
+impl PastHashes for Hashes<'_> {
+    fn log_hash(&self, seq: u64) -> Option<Hash> {
+        self.batch.get(&seq).copied().or_else(|| self.store.log_hash(&self.room, seq))
+    }
+}
+
+/// A slot's value, if there is one.
+pub(crate) fn slot<T: DeserializeOwned>(vault: &Vault, slot: Slot) -> Result<Option<T>, Error> {
+    match vault.get(slot)? {
+        Some(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        None => Ok(None),
+    }
+}
+
+/// Puts a value into a slot.
+pub(crate) fn put(changes: &mut Changes, slot: Slot, value: &impl Serialize) -> Result<(), Error> {
+    changes.put(slot, serde_json::to_vec(value)?);
+    Ok(())
+}
+
+/// What people are called.
+pub(crate) struct Names(BTreeMap<AccountId, String>);
+
+impl Names {
+    pub(crate) fn read(vault: &Vault) -> Result<Self, Error> {
+        let mut names = BTreeMap::new();
+        for (account, bytes) in vault.accounts()? {
+            let row: KnownRow = serde_json::from_slice(&bytes)?;
+            names.insert(account, row.nickname);
+        }
+        let friends: FriendListAnswer = slot(vault, Slot::Friends)?.unwrap_or_default();
+        names.extend(friends.friends.into_iter().map(|friend| (friend.account, friend.nickname)));
+        if let Some(own) = slot::<AccountSlot>(vault, Slot::Account)? {
+            names.insert(own.account, own.nickname);
+        }
+        Ok(Self(names))
+    }
+
+    fn of(&self, account: &AccountId) -> String {
+        match self.0.get(account) {
+            Some(name) if !name.is_empty() => name.clone(),
+            _ => account.to_string(),
+        }
+    }
+}
+
+pub(crate) fn server(vault: &Vault) -> Result<Option<ServerView>, Error> {
+    let link: Option<String> = slot(vault, Slot::Server)?;
+    link.map(|link| server_view(&link)).transpose()
+}
+
+pub(crate) fn server_view(link: &str) -> Result<ServerView, Error> {
+    let parsed: mildam_protocol::ServerLink = link.parse()?;
+    Ok(ServerView {
+        link: parsed.to_string(),
+        address: parsed.address(),
+        fingerprint: parsed.fingerprint().to_string(),
+    })
+}
+
+pub(crate) fn account(vault: &Vault) -> Result<Option<AccountView>, Error> {
+    let Some(own) = slot::<AccountSlot>(vault, Slot::Account)?.filter(|own| own.pending.is_none()) else {
+        return Ok(None);
+    };
+    Ok(Some(AccountView {
+        nickname: Names(BTreeMap::from([(own.account.clone(), own.nickname)])).of(&own.account),
+        account: own.account.to_string(),
+        identity: own.identity.to_string(),
+        device: own.device,
+        logged_in: vault.get(Slot::Session)?.is_some(),
+        recovery_words: slot(vault, Slot::RecoveryWords)?,
+    }))
+}
+
+fn own_account(vault: &Vault) -> Result<AccountId, Error> {
+    slot::<AccountSlot>(vault, Slot::Account)?.map(|own| own.account).ok_or_else(Error::no_account)
+}
+
+pub(crate) fn friends(vault: &Vault) -> Result<FriendsView, Error> {
+    let list: FriendListAnswer = slot(vault, Slot::Friends)?.unwrap_or_default();
+    let names = Names::read(vault)?;
+    let own = match slot::<AccountSlot>(vault, Slot::Account)? {
+        Some(own) => known(vault, &own.account)?,
+        None => None,
+    };
+    let mut friends = Vec::new();
+    for friend in &list.friends {
+        let other = known(vault, &friend.account)?;
+        let number = own.as_ref().zip(other).and_then(|(own, other)| {
+            SafetyNumber::of((own.account(), own.identity()), (other.account(), other.identity())).ok()
+        });
+        friends.push(FriendView {
+            account: friend.account.to_string(),
+            nickname: names.of(&friend.account),
+            safety_number: number.map(|number| number.groups()),
+        });
+    }
+    friends.sort_by(|one, two| (&one.nickname, &one.account).cmp(&(&two.nickname, &two.account)));
+    let requests = |waiting: &[PendingFriend]| {
+        let mut views: Vec<_> = waiting.iter().map(request_view).collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.requested_at));
+        views
+    };
+    Ok(FriendsView { friends, incoming: requests(&list.incoming), outgoing: requests(&list.outgoing) })
+}
+
+fn request_view(request: &PendingFriend) -> FriendRequestView {
+    let account = request.account.to_string();
+    FriendRequestView {
+        nickname: if request.nickname.is_empty() { account.clone() } else { request.nickname.clone() },
+        account,
+        greeting: request.greeting.clone(),
+        requested_at: request.requested_at,
+    }
+}
+
+pub(crate) fn known(vault: &Vault, account: &AccountId) -> Result<Option<KnownAccount>, Error> {
+    match vault.account(account)? {
+        Some(bytes) => Ok(Some(serde_json::from_slice::<KnownRow>(&bytes)?.known)),
+        None => Ok(None),
+    }
+}
+
+pub(crate) fn room_meta(vault: &Vault, room: &RoomId) -> Result<RoomMeta, Error> {
+    let row = vault.room(room)?.ok_or_else(|| Error::not_found("room"))?;
+    Ok(serde_json::from_slice(&row.meta)?)
+}
+
+pub(crate) fn rooms(vault: &Vault) -> Result<Vec<RoomView>, Error> {
+    let (names, own) = (Names::read(vault)?, own_account(vault)?);
+    let mut views = Vec::new();
+    for (room, meta) in vault.room_metas()? {
+        let meta: RoomMeta = serde_json::from_slice(&meta)?;
+        let since = meta.since;
+        let view = room_view(vault, room, meta, &names, &own)?;
+        views.push((view.last.as_ref().map_or(since, |last| last.sent_at), view));
+    }
+    views.sort_by_key(|(when, _)| std::cmp::Reverse(*when));
+    Ok(views.into_iter().map(|(_, view)| view).collect())
+}
+
+pub(crate) fn room(vault: &Vault, room: &RoomId) -> Result<RoomView, Error> {
+    room_view(vault, *room, room_meta(vault, room)?, &Names::read(vault)?, &own_account(vault)?)
+}
+
+fn room_view(
+    vault: &Vault,
+    room: RoomId,
+    meta: RoomMeta,
+    names: &Names,
+    own: &AccountId,
+) -> Result<RoomView, Error> {
+    let role = |role: &Role| match role {
+        Role::Member => "member",
+        Role::Admin => "admin",
+        Role::Owner => "owner",
+    };
+    let others = || meta.members.iter().map(|(account, _)| account).filter(|account| *account != own);
+    let name = match meta.kind {
+        RoomKind::Direct => others().map(|account| names.of(account)).collect::<Vec<_>>().join(", "),
+        RoomKind::Group if meta.name.is_empty() => {
+            others().map(|account| names.of(account)).collect::<Vec<_>>().join(", ")
+        }
+        RoomKind::Group => meta.name.clone(),
+    };
+    let waiting = vault.outbox_of(&room)?.pop().map(|row| outbox_view(row, own)).transpose()?;
+    let last = match (waiting, meta.last) {
+        (Some(waiting), _) => Some(waiting),
+        (None, Some(last)) => {
+            let receipts = vault.receipts(&room)?;
+            Some(with_state(last, &receipts, &meta.members, own))
+        }
+        (None, None) => None,
+    };
+    Ok(RoomView {
+        room: room.to_string(),
+        kind: match meta.kind {
+            RoomKind::Direct => RoomKindView::Direct,
+            RoomKind::Group => RoomKindView::Group,
+        },
+        name,
+        members: meta
+            .members
+            .iter()
+            .map(|(account, held)| MemberView {
+                account: account.to_string(),
+                nickname: names.of(account),
+                role: role(held).to_owned(),
+            })
+            .collect(),
+        last,
+        unread: meta.unread,
+        left: meta.left,
+        blocked: meta.blocked,
+    })
+}
+
+/// How far a message of one's own has come: the others' receipts cover it, or not yet.
+fn with_state(
+    mut view: MessageView,
+    receipts: &[ReceiptRow],
+    members: &[(AccountId, Role)],
+    own: &AccountId,
+) -> MessageView {
+    let Some(seq) = view.seq.filter(|_| view.from == own.as_str()) else {
+        return view;
+    };
+    let covered = |kinds: &[ReceiptKind]| {
+        let mut others = members.iter().filter(|(account, _)| account != own).peekable();
+        others.peek().is_some()
+            && others.all(|(account, _)| {
+                receipts.iter().any(|receipt| {
+                    receipt.account == *account && kinds.contains(&receipt.kind) && receipt.seq >= seq
+                })
+            })
+    };
+    view.state = if covered(&[ReceiptKind::Read]) {
+        MessageState::Read
+    } else if covered(&[ReceiptKind::Read, ReceiptKind::Delivered]) {
+        MessageState::Delivered
+    } else {
+        MessageState::Stored
+    };
+    view
+}
+
+/// A stored line as it was written: own lines still without the others' receipts.
+pub(crate) fn line_view(room: &RoomId, row: &HistoryRow, own: &AccountId) -> Result<MessageView, Error> {
+    Ok(MessageView {
+        room: room.to_string(),
+        seq: Some(row.seq),
+        id: row.id.to_string(),
+        from: row.from.to_string(),
+        content: serde_json::from_slice(&row.body)?,
+        sent_at: row.sent_at,
+        state: if row.from == *own { MessageState::Stored } else { MessageState::Received },
+    })
+}
+
+pub(crate) fn outbox_view(row: OutboxRow, own: &AccountId) -> Result<MessageView, Error> {
+    let outgoing: Outgoing = serde_json::from_slice(&row.body)?;
+    Ok(MessageView {
+        room: row.room.to_string(),
+        seq: None,
+        id: row.id.to_string(),
+        from: own.to_string(),
+        content: MessageContent::Text { text: outgoing.text, missing_before: 0 },
+        sent_at: row.created_at,
+        state: if outgoing.failed.is_some() { MessageState::Failed } else { MessageState::Pending },
+    })
+}
+
+pub(crate) fn history(
+    vault: &Vault,
+    room: &RoomId,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<HistoryPage, Error> {
+    let (meta, own) = (room_meta(vault, room)?, own_account(vault)?);
+    let receipts = vault.receipts(room)?;
+    let mut rows = vault.history(room, before, limit.saturating_add(1))?;
+    let more = rows.len() > limit;
+    if more {
+        rows.remove(0);
+    }
+    let mut messages = Vec::with_capacity(rows.len());
+    for row in &rows {
+        messages.push(with_state(line_view(room, row, &own)?, &receipts, &meta.members, &own));
+    }
+    if before.is_none() {
+        for row in vault.outbox_of(room)? {
+            messages.push(outbox_view(row, &own)?);
+        }
+    }
+    Ok(HistoryPage { messages, more })
+}
+
+/// One stored message with its state.
+pub(crate) fn message(
+    vault: &Vault,
+    room: &RoomId,
+    id: &ClientMessageId,
+) -> Result<Option<MessageView>, Error> {
+    let (meta, own) = (room_meta(vault, room)?, own_account(vault)?);
+    if let Some(row) = vault.message_by_id(room, id)? {
+        let receipts = vault.receipts(room)?;
+        return Ok(Some(with_state(line_view(room, &row, &own)?, &receipts, &meta.members, &own)));
+    }
+    let waiting = vault.outbox_of(room)?.into_iter().find(|row| row.id == *id);
+    waiting.map(|row| outbox_view(row, &own)).transpose()
+}
+
+/// Own lines in `(after, up_to]`, newest 100, with their states.
+pub(crate) fn own_lines(
+    vault: &Vault,
+    room: &RoomId,
+    after: u64,
+    up_to: u64,
+) -> Result<Vec<MessageView>, Error> {
+    let own = own_account(vault)?;
+    let page = history(vault, room, Some(up_to.saturating_add(1)), 100)?;
+    let wanted = |view: &MessageView| view.from == own.as_str() && view.seq.is_some_and(|seq| seq > after);
+    Ok(page.messages.into_iter().filter(wanted).collect())
+}
+
+pub(crate) fn search(vault: &Vault, query: &str, limit: usize) -> Result<Vec<SearchHit>, Error> {
+    let (names, own) = (Names::read(vault)?, own_account(vault)?);
+    let mut hits = Vec::new();
+    for hit in vault.search(query, limit)? {
+        let meta = room_meta(vault, &hit.room)?;
+        let receipts = vault.receipts(&hit.room)?;
+        let message = with_state(line_view(&hit.room, &hit.row, &own)?, &receipts, &meta.members, &own);
+        let room_name = room_view(vault, hit.room, meta, &names, &own)?.name;
+        hits.push(SearchHit { message, room_name, ranges: hit.ranges });
+    }
+    Ok(hits)
+}

@@ -1,0 +1,317 @@
+//! Two and more clients and a real relay in one process, over TLS.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mildam_client::{
+    Client, ClientState, ConnectionState, Event, EventStream, MessageContent, MessageState, MessageView,
+    RoomView, SignUp, Unlock,
+};
+use mildam_relay::{Config, Relay};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+/// Longer than anything here takes; what it guards against is waiting for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Server {
+    data: PathBuf,
+    link: String,
+    listen: std::net::SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(data: &Path, listen: &str) -> Self {
+        let mut config = Config::new(data.to_owned());
+        config.listen = Some(listen.parse().unwrap());
+        config.public_host = Some("127.0.0.1".to_owned());
+        let relay = Relay::bind(config).await.unwrap();
+        let (link, listen) = (relay.ready().link.to_string(), relay.ready().tls);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(relay.serve(stop.clone()));
+        Self { data: data.to_owned(), link, listen, stop, task }
+    }
+
+    async fn stop(self) -> (PathBuf, std::net::SocketAddr) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        (self.data, self.listen)
+    }
+}
+
+struct Person {
+    client: Client,
+    events: EventStream,
+    home: PathBuf,
+}
+
+async fn open(home: &Path) -> Client {
+    Client::open(home, Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned()))).await.unwrap()
+}
+
+impl Person {
+    async fn sign_up(home: &Path, account: &str, link: &str) -> Self {
+        let client = open(home).await;
+        let events = client.subscribe();
+        client.connect(link).await.unwrap();
+        let sign_up = SignUp {
+            account: account.to_owned(),
+            email: format!("{account}@example.org"),
+            password: Zeroizing::new("correct horse".to_owned()),
+            nickname: account.to_uppercase(),
+        };
+        let view = client.sign_up(sign_up).await.unwrap();
+        assert_eq!((view.account.as_str(), view.logged_in), (account, true));
+        assert_eq!(view.recovery_words.map(|words| words.len()), Some(12));
+        Self { client, events, home: home.to_owned() }
+    }
+
+    /// Waits for an event that fits.
+    async fn until<T>(&mut self, mut fits: impl FnMut(&Event) -> Option<T>) -> T {
+        let wait = async {
+            loop {
+                let event = self.events.next().await.expect("the client is shut down");
+                if let Some(found) = fits(&event) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("no such event")
+    }
+
+    async fn until_text(&mut self, text: &str, state: MessageState) -> MessageView {
+        self.until(|event| match event {
+            Event::Message { message } if message.state >= state && text_of(message) == Some(text) => {
+                Some(message.clone())
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    async fn until_connection(&mut self, wanted: ConnectionState) {
+        self.until(|event| match event {
+            Event::State { state: ClientState { connection, .. } } => (*connection == wanted).then_some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    async fn until_room(&mut self, fits: impl Fn(&RoomView) -> bool) -> RoomView {
+        self.until(|event| match event {
+            Event::Room { room } => fits(room).then(|| room.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn texts(&self, room: &str) -> Vec<String> {
+        let page = self.client.history(room, None, 200).await.unwrap();
+        page.messages.iter().filter_map(|message| text_of(message).map(str::to_owned)).collect()
+    }
+
+    async fn befriend(&mut self, other: &mut Person) {
+        let name = |person: &ClientState| person.account.as_ref().unwrap().account.clone();
+        let (own, theirs) =
+            (name(&self.client.state().await.unwrap()), name(&other.client.state().await.unwrap()));
+        self.client.request_friend(&theirs, "안녕!").await.unwrap();
+        other
+            .until(|event| match event {
+                Event::Friends { friends } => {
+                    friends.incoming.iter().find(|request| request.account == own).map(|_| ())
+                }
+                _ => None,
+            })
+            .await;
+        other.client.accept_friend(&own).await.unwrap();
+        self.until(|event| match event {
+            Event::Friends { friends } => {
+                friends.friends.iter().find(|friend| friend.account == theirs).map(|_| ())
+            }
+            _ => None,
+        })
+        .await;
+    }
+}
+
+fn text_of(message: &MessageView) -> Option<&str> {
+    match &message.content {
+        MessageContent::Text { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+struct World {
+    folder: TempDir,
+    server: Server,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(&folder.path().join("relay"), "127.0.0.1:0").await;
+        Self { folder, server }
+    }
+
+    async fn person(&self, account: &str) -> Person {
+        Person::sign_up(&self.folder.path().join(account), account, &self.server.link).await
+    }
+}
+
+// REQ T2, A4, R1, C1, M1, M2, L2
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_talk_and_read_it_again_without_the_relay() {
+    let world = World::new().await;
+    let (mut alice, mut bob) = tokio::join!(world.person("alice"), world.person("bob"));
+    alice.befriend(&mut bob).await;
+    let friends = alice.client.friends().await.unwrap();
+    assert_eq!(friends.friends[0].nickname, "BOB");
+    assert_eq!(
+        friends.friends[0].safety_number,
+        bob.client.friends().await.unwrap().friends[0].safety_number
+    );
+
+    let room = alice.client.open_direct("bob").await.unwrap();
+    assert_eq!((room.name.as_str(), room.members.len()), ("BOB", 2));
+    let sent = alice.client.send(&room.room, "안녕하세요, 밥!").await.unwrap();
+    assert_eq!(sent.state, MessageState::Pending);
+    let received = bob.until_text("안녕하세요, 밥!", MessageState::Received).await;
+    assert_eq!((received.from.as_str(), &received.id), ("alice", &sent.id));
+    alice.until_text("안녕하세요, 밥!", MessageState::Delivered).await;
+    assert_eq!(bob.client.room(&room.room).await.unwrap().unread, 1);
+    bob.client.mark_read(&room.room, received.seq.unwrap()).await.unwrap();
+    alice.until_text("안녕하세요, 밥!", MessageState::Read).await;
+    assert_eq!(bob.client.room(&room.room).await.unwrap().unread, 0);
+    bob.client.send(&room.room, "Hello, Alice!").await.unwrap();
+    alice.until_text("Hello, Alice!", MessageState::Received).await;
+    bob.until_text("Hello, Alice!", MessageState::Delivered).await;
+
+    world.server.stop().await;
+    let home = bob.home.clone();
+    bob.client.shut_down().await;
+    let bob = open(&home).await;
+    let page = bob.history(&room.room, None, 50).await.unwrap();
+    let texts: Vec<_> = page.messages.iter().filter_map(text_of).collect();
+    assert_eq!(texts, ["안녕하세요, 밥!", "Hello, Alice!"]);
+    let hits = bob.search("하세", 10).await.unwrap();
+    assert_eq!((hits.len(), hits[0].room_name.as_str()), (1, "ALICE"));
+    let waiting = bob.send(&room.room, "나중에").await.unwrap();
+    assert_eq!(waiting.state, MessageState::Pending);
+}
+
+// REQ L3, M3
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_offline_goes_out_once_and_in_order() {
+    let world = World::new().await;
+    let (mut alice, mut bob) = tokio::join!(world.person("alice"), world.person("bob"));
+    alice.befriend(&mut bob).await;
+    let room = alice.client.open_direct("bob").await.unwrap().room;
+    alice.client.send(&room, "하나").await.unwrap();
+    bob.until_text("하나", MessageState::Received).await;
+    alice.until_text("하나", MessageState::Stored).await;
+
+    let World { folder, server } = world;
+    let (data, listen) = server.stop().await;
+    alice.until_connection(ConnectionState::Offline).await;
+    for text in ["둘", "셋", "넷"] {
+        alice.client.send(&room, text).await.unwrap();
+    }
+    // The client is closed in between: the outbox is in the vault.
+    let home = alice.home.clone();
+    alice.client.shut_down().await;
+    let client = open(&home).await;
+    let mut alice = Person { events: client.subscribe(), client, home };
+    let server = Server::start(&data, &listen.to_string()).await;
+    alice.client.reconnect_now().await;
+    bob.client.reconnect_now().await;
+    bob.until_text("넷", MessageState::Received).await;
+    alice.until_text("넷", MessageState::Stored).await;
+    assert_eq!(bob.texts(&room).await, ["하나", "둘", "셋", "넷"]);
+    assert_eq!(alice.texts(&room).await, ["하나", "둘", "셋", "넷"]);
+    server.stop().await;
+    drop(folder);
+}
+
+// REQ C2, C5
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_grows_and_shrinks() {
+    let world = World::new().await;
+    let (mut alice, mut bob, mut carol) =
+        tokio::join!(world.person("alice"), world.person("bob"), world.person("carol"));
+    alice.befriend(&mut bob).await;
+    alice.befriend(&mut carol).await;
+    let room = alice.client.create_group("우리집", &["bob".to_owned()]).await.unwrap();
+    assert_eq!(room.name, "우리집");
+    let room = room.room;
+    bob.until_room(|view| view.name == "우리집").await;
+    alice.client.send(&room, "before carol").await.unwrap();
+    bob.until_text("before carol", MessageState::Received).await;
+    alice.client.invite(&room, &["carol".to_owned()]).await.unwrap();
+    carol.until_room(|view| view.name == "우리집" && view.members.len() == 3).await;
+    bob.until_room(|view| view.members.len() == 3).await;
+    // Bob and Carol are not friends, but now know each other's keys.
+    bob.client.send(&room, "welcome").await.unwrap();
+    carol.until_text("welcome", MessageState::Received).await;
+    assert_eq!(carol.texts(&room).await, ["welcome"]);
+    assert_eq!(bob.client.invite(&room, &["alice".to_owned()]).await, Ok(()));
+
+    bob.client.leave(&room).await.unwrap();
+    assert!(bob.client.room(&room).await.unwrap().left);
+    assert_eq!(bob.client.send(&room, "?").await.unwrap_err().code(), "not_member");
+    carol.until_room(|view| view.members.len() == 2).await;
+    carol.client.send(&room, "without bob").await.unwrap();
+    alice.until_text("without bob", MessageState::Received).await;
+    assert_eq!(bob.texts(&room).await, ["before carol", "welcome"]);
+    assert_eq!(carol.client.open_direct("bob").await.unwrap_err().code(), "not_friends");
+}
+
+// REQ C1
+#[tokio::test(flavor = "multi_thread")]
+async fn both_open_the_room_at_once_and_there_is_one() {
+    let world = World::new().await;
+    let (mut alice, mut bob) = tokio::join!(world.person("alice"), world.person("bob"));
+    alice.befriend(&mut bob).await;
+    let (one, two) = tokio::join!(alice.client.open_direct("bob"), bob.client.open_direct("alice"));
+    assert_eq!(one.unwrap().room, two.unwrap().room);
+}
+
+// REQ T6, A5
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_has_its_code() {
+    let world = World::new().await;
+    let link = world.server.link.clone();
+    let code = |error: mildam_client::Error| error.code();
+    let fresh = open(&world.folder.path().join("fresh")).await;
+    assert_eq!(fresh.connect("relay.example.org").await.map_err(code), Err("bad_link"));
+    let wrong = link.replace('#', "#A").chars().take(link.len()).collect::<String>();
+    let refused = fresh.connect(&wrong).await.map_err(code).unwrap_err();
+    assert!(matches!(refused, "wrong_fingerprint" | "bad_link"), "{refused}");
+    let sign_up = |account: &str, password: &str| SignUp {
+        account: account.to_owned(),
+        email: "x@example.org".to_owned(),
+        password: Zeroizing::new(password.to_owned()),
+        nickname: String::new(),
+    };
+    assert_eq!(fresh.sign_up(sign_up("dave", "long enough")).await.map_err(code), Err("no_server"));
+    fresh.connect(&link).await.unwrap();
+    assert_eq!(fresh.sign_up(sign_up("Dave", "long enough")).await.map_err(code), Err("bad_account"));
+    assert_eq!(fresh.sign_up(sign_up("dave", "short")).await.map_err(code), Err("bad_password"));
+
+    let alice = world.person("alice").await;
+    assert_eq!(fresh.sign_up(sign_up("alice", "long enough")).await.map_err(code), Err("account_taken"));
+    assert_eq!(alice.client.request_friend("nobody", "").await.map_err(code), Err("not_found"));
+    assert_eq!(alice.client.open_direct("nobody").await.map_err(code), Err("not_friends"));
+    alice.client.log_out().await.unwrap();
+    assert_eq!(alice.client.request_friend("nobody", "").await.map_err(code), Err("session_expired"));
+    let wrong = alice.client.log_in("alice", Zeroizing::new("wrong horse".to_owned())).await;
+    assert_eq!(wrong.map_err(code), Err("wrong_credentials"));
+    let again = alice.client.log_in("alice", Zeroizing::new("correct horse".to_owned())).await.unwrap();
+    assert!(again.logged_in);
+    let locked =
+        Client::open(&alice.home, Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned()))).await;
+    assert_eq!(locked.map(|_| ()).map_err(code), Err("vault_locked"));
+}
