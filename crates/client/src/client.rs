@@ -298,6 +298,15 @@ impl Client {
         Ok(message)
     }
 
+    /// Why a message in the state [`MessageState::Failed`](crate::MessageState::Failed) was refused.
+    ///
+    /// # Errors
+    /// `not_found` if there is no such message.
+    pub async fn send_failure(&self, room: &str, id: &str) -> Result<Error, Error> {
+        let (room, id) = (parse_room(room)?, id.to_owned());
+        self.store.read(move |vault| store::send_failure(vault, &room, &id)).await
+    }
+
     /// A page of a conversation, `limit` lines before the place `before`, or the newest.
     ///
     /// # Errors

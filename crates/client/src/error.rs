@@ -8,19 +8,21 @@ use mildam_protocol::set_up::SetUpError;
 use mildam_vault::VaultError;
 
 /// A stable code for programs and translations, and a sentence for people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("{message}")]
 pub struct Error {
-    code: &'static str,
+    code: std::borrow::Cow<'static, str>,
     message: String,
 }
 
 impl Error {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code: code.into(), message: message.into() }
     }
 
-    pub(crate) fn offline() -> Self {
+    /// There is no connection, and none came in time.
+    #[must_use]
+    pub fn offline() -> Self {
         Self::new("offline", "There is no connection to the server.")
     }
 
@@ -38,8 +40,8 @@ impl Error {
 
     /// The code, in snake_case.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
-        self.code
+    pub fn code(&self) -> &str {
+        &self.code
     }
 
     /// Whether the relay could not be reached, so that trying again later can help.

@@ -71,7 +71,7 @@ pub(crate) struct RoomMeta {
 pub(crate) struct Outgoing {
     pub(crate) text: String,
     /// Why the relay refused it for good, if it did.
-    pub(crate) failed: Option<String>,
+    pub(crate) failed: Option<Error>,
 }
 
 /// The vault behind a task that may block.
@@ -359,6 +359,13 @@ pub(crate) fn outbox_view(row: OutboxRow, own: &AccountId) -> Result<MessageView
         sent_at: row.created_at,
         state: if outgoing.failed.is_some() { MessageState::Failed } else { MessageState::Pending },
     })
+}
+
+/// Why the relay refused a message for good.
+pub(crate) fn send_failure(vault: &Vault, room: &RoomId, id: &str) -> Result<Error, Error> {
+    let row = vault.outbox_of(room)?.into_iter().find(|row| row.id.to_string() == id);
+    let outgoing: Outgoing = serde_json::from_slice(&row.ok_or_else(|| Error::not_found("message"))?.body)?;
+    outgoing.failed.ok_or_else(|| Error::not_found("message"))
 }
 
 pub(crate) fn history(

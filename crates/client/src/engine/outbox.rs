@@ -124,7 +124,7 @@ impl Engine {
     /// The relay will never take it: it stays, marked as not sent.
     async fn give_up(&mut self, mut row: OutboxRow, error: Error) -> Result<(), Error> {
         let mut outgoing: Outgoing = serde_json::from_slice(&row.body)?;
-        outgoing.failed = Some(error.code().to_owned());
+        outgoing.failed = Some(error);
         row.body = serde_json::to_vec(&outgoing)?;
         let room = row.room;
         let own = self.secrets()?.account().clone();

@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// Mildam on the command line: private talk for scripts, bots and tests.
+///
+/// The vault's passphrase comes from MILDAM_PASSPHRASE or, without it, from the system's keyring.
+/// Exit codes: 0 done, 1 refused, 2 usage, 3 offline.
+#[derive(Parser)]
+#[command(name = "mildam", version)]
+pub(crate) struct Args {
+    /// The folder of this account; by default one in the user's data folder.
+    #[arg(long, env = "MILDAM_HOME", global = true)]
+    pub(crate) home: Option<PathBuf>,
+    /// One JSON object a line on standard output, errors as JSON on standard error.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Connects to the server of a link, and remembers it.
+    Connect {
+        /// mildam://host:port/#fingerprint
+        link: String,
+    },
+    /// Makes an account.
+    Signup {
+        /// The id to take: small letters, digits, _ and .
+        #[arg(long)]
+        id: String,
+        /// An e-mail address.
+        #[arg(long)]
+        email: String,
+        /// What others read.
+        #[arg(long, default_value = "")]
+        nickname: String,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Logs this device's account in again.
+    Login {
+        /// The account's id.
+        #[arg(long)]
+        id: String,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Ends the session; the history stays readable.
+    Logout,
+    /// Who this is, and where it belongs.
+    Whoami,
+    /// The recovery words, until they are confirmed as written down.
+    Words {
+        /// They are written down: erase them here.
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Friends.
+    #[command(subcommand)]
+    Friend(Friend),
+    /// Rooms.
+    #[command(subcommand)]
+    Room(Room),
+    /// Sends a message, and waits until the server has it.
+    Send {
+        /// The room's id.
+        room: String,
+        /// The text.
+        #[arg(required_unless_present = "stdin")]
+        text: Option<String>,
+        /// Take the text from standard input.
+        #[arg(long, conflicts_with = "text")]
+        stdin: bool,
+    },
+    /// A page of a conversation, oldest first. Works offline.
+    History {
+        /// The room's id.
+        room: String,
+        /// At most so many lines.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        /// Lines before this place.
+        #[arg(long)]
+        before: Option<u64>,
+    },
+    /// Searches all history, newest first. Works offline.
+    Search {
+        /// The words; all of them must be in a message.
+        text: String,
+        /// At most so many messages.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Marks a room as read up to a place, and tells the others.
+    Read {
+        /// The room's id.
+        room: String,
+        /// The place; by default the newest.
+        #[arg(long)]
+        seq: Option<u64>,
+    },
+    /// Fetches everything that is new.
+    Sync,
+    /// Prints events until stopped.
+    Listen,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Friend {
+    /// Asks somebody to be a friend.
+    Request {
+        /// Their id.
+        id: String,
+        /// A few words to go with it.
+        #[arg(long, default_value = "")]
+        greeting: String,
+    },
+    /// Accepts a request.
+    Accept {
+        /// Who asked.
+        id: String,
+    },
+    /// Declines a request.
+    Decline {
+        /// Who asked.
+        id: String,
+    },
+    /// Friends and waiting requests. Works offline.
+    List,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Room {
+    /// Opens the one-to-one room with a friend.
+    Direct {
+        /// The friend's id.
+        id: String,
+    },
+    /// Makes a group.
+    Create {
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        /// The friends' ids.
+        ids: Vec<String>,
+    },
+    /// Brings friends into a group.
+    Invite {
+        /// The room's id.
+        room: String,
+        /// The friends' ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Leaves a group.
+    Leave {
+        /// The room's id.
+        room: String,
+    },
+    /// All rooms, the newest first. Works offline.
+    List,
+}
+
+/// Where the password comes from: never from the command line, which everybody can read.
+#[derive(ClapArgs)]
+pub(crate) struct Password {
+    /// Take the password from the first line of standard input.
+    #[arg(long, required = true)]
+    pub(crate) password_stdin: bool,
+}

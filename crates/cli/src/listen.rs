@@ -1,0 +1,56 @@
+//! `listen`: events until stopped.
+
+use mildam_client::{Client, Event, EventStream, MessageState};
+use serde_json::json;
+
+use crate::output::{Failure, Output, message_json};
+
+/// Prints events until SIGINT or SIGTERM.
+pub(crate) async fn listen(client: &Client, mut events: EventStream, output: &Output) -> Result<(), Failure> {
+    if output.json {
+        // The first line says that from here on nothing is missed.
+        let state = client.state().await?;
+        output.line(&json!({"event": "state", "state": state}).to_string())?;
+    }
+    let stop = stopped();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            event = events.next() => match event {
+                Some(event) => tell(&event, output)?,
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+fn tell(event: &Event, output: &Output) -> Result<(), Failure> {
+    match event {
+        Event::Message { message } if output.json => {
+            let mut line = message_json(message);
+            if let Some(fields) = line.as_object_mut() {
+                fields.insert("event".to_owned(), "message".into());
+            }
+            output.line(&line.to_string())
+        }
+        Event::Message { message } if message.state == MessageState::Received => output.message(message),
+        event if output.json => output.show(event, String::new),
+        _ => Ok(()),
+    }
+}
+
+async fn stopped() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,162 @@
+//! What is printed: for people, or as JSON for programs.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use mildam_client::{Error, FriendsView, MessageContent, MessageState, MessageView, RoomView, SearchHit};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// The server, the vault or a rule refused it.
+pub(crate) const REFUSED: u8 = 1;
+/// The command line or its input cannot be used.
+pub(crate) const USAGE: u8 = 2;
+/// The server cannot be reached.
+pub(crate) const OFFLINE: u8 = 3;
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The client's word.
+    Client(Error),
+    /// The input cannot be used.
+    Usage(String),
+    /// Standard input or output failed.
+    Io(std::io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// One line.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}")?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// One object as JSON, or the same as text.
+    pub(crate) fn show(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.json {
+            let json = serde_json::to_string(value).map_err(std::io::Error::other)?;
+            return self.line(&json);
+        }
+        let text = text();
+        if text.is_empty() { Ok(()) } else { self.line(&text) }
+    }
+
+    pub(crate) fn message(&self, message: &MessageView) -> Result<(), Failure> {
+        self.show(&message_json(message), || message_text(message))
+    }
+
+    pub(crate) fn hit(&self, hit: &SearchHit) -> Result<(), Failure> {
+        self.show(&message_json(&hit.message), || {
+            format!("[{}] {}", hit.room_name, message_text(&hit.message))
+        })
+    }
+
+    pub(crate) fn rooms(&self, rooms: &[RoomView]) -> Result<(), Failure> {
+        for room in rooms {
+            self.show(room, || {
+                let unread = if room.unread > 0 { format!("  ({} new)", room.unread) } else { String::new() };
+                let last = room
+                    .last
+                    .as_ref()
+                    .map_or_else(String::new, |last| format!("\n    {}", message_text(last)));
+                format!("{}  {}{unread}{last}", room.room, room.name)
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn friends(&self, friends: &FriendsView) -> Result<(), Failure> {
+        self.show(friends, || {
+            let mut lines = Vec::new();
+            for friend in &friends.friends {
+                lines.push(format!("{}  {}", friend.account, friend.nickname));
+            }
+            for request in &friends.incoming {
+                lines.push(format!("{}  {}  asks: {}", request.account, request.nickname, request.greeting));
+            }
+            for request in &friends.outgoing {
+                lines.push(format!("{}  (asked)", request.account));
+            }
+            lines.join("\n")
+        })
+    }
+
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        let (code, message, exit) = match failure {
+            Failure::Client(error) if error.is_offline() => (error.code(), error.to_string(), OFFLINE),
+            Failure::Client(error) => (error.code(), error.to_string(), REFUSED),
+            Failure::Usage(message) => ("usage", message.clone(), USAGE),
+            Failure::Io(error) => ("io", error.to_string(), REFUSED),
+        };
+        if self.json {
+            eprintln!("{}", json!({"error": {"code": code, "message": message}}));
+        } else {
+            eprintln!("mildam: {message} [{code}]");
+        }
+        ExitCode::from(exit)
+    }
+}
+
+/// `{"room","seq","id","from","text","sent_at","state"}`; a line that is no text has a `notice`
+/// in place of it.
+pub(crate) fn message_json(message: &MessageView) -> Value {
+    let mut json = json!({
+        "room": message.room,
+        "seq": message.seq,
+        "id": message.id,
+        "from": message.from,
+        "text": null,
+        "sent_at": message.sent_at,
+        "state": message.state,
+    });
+    if let Some(fields) = json.as_object_mut() {
+        match &message.content {
+            MessageContent::Text { text, .. } => drop(fields.insert("text".to_owned(), text.clone().into())),
+            other => {
+                drop(fields.insert("notice".to_owned(), serde_json::to_value(other).unwrap_or_default()))
+            }
+        }
+    }
+    json
+}
+
+fn message_text(message: &MessageView) -> String {
+    let from = &message.from;
+    match &message.content {
+        MessageContent::Text { text, .. } => {
+            let mark = match message.state {
+                MessageState::Pending => " …",
+                MessageState::Failed => " (not sent)",
+                MessageState::Stored => " ✓",
+                MessageState::Delivered => " ✓✓",
+                MessageState::Read => " ✓✓ read",
+                MessageState::Received => "",
+            };
+            format!("{from}: {text}{mark}")
+        }
+        MessageContent::RoomCreated => format!("-- {from} made this room"),
+        MessageContent::MembersAdded { accounts } => format!("-- {from} brought in {}", accounts.join(", ")),
+        MessageContent::MemberLeft => format!("-- {from} left"),
+        MessageContent::Refused { code } => format!("-- something from {from} was refused ({code})"),
+        MessageContent::NeedsNewerVersion => format!("-- {from} sent something that needs a newer version"),
+    }
+}

@@ -1,0 +1,220 @@
+//! One command, from its arguments to its answer.
+
+use std::io::{BufRead, Read};
+use std::path::PathBuf;
+
+use mildam_client::{
+    AccountView, Client, Error, Event, EventStream, MessageState, MessageView, SignUp, Unlock,
+};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::args::{Args, Command, Friend, Room};
+use crate::listen::listen;
+use crate::output::{Failure, Output};
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
+    let home = match args.home {
+        Some(home) => home,
+        None => default_home()?,
+    };
+    let unlock = match std::env::var("MILDAM_PASSPHRASE") {
+        Ok(passphrase) => Unlock::Passphrase(Zeroizing::new(passphrase)),
+        Err(_) => Unlock::Keyring,
+    };
+    let client = Client::open(&home, unlock).await?;
+    // From here on every event is seen, also those of the command itself.
+    let events = client.subscribe();
+    let outcome = command(&client, events, args.command, output).await;
+    client.shut_down().await;
+    outcome
+}
+
+fn default_home() -> Result<PathBuf, Failure> {
+    let folders = directories::ProjectDirs::from("", "", "mildam");
+    let folders =
+        folders.ok_or_else(|| Failure::Usage("there is no home folder: name one with --home".to_owned()))?;
+    Ok(folders.data_dir().join("default"))
+}
+
+async fn command(
+    client: &Client,
+    events: EventStream,
+    command: Command,
+    output: &Output,
+) -> Result<(), Failure> {
+    match command {
+        Command::Connect { link } => {
+            let server = client.connect(&link).await?;
+            output.show(&server, || format!("Connected to {}.", server.address))
+        }
+        Command::Signup { id, email, nickname, password: _ } => {
+            let sign_up = SignUp { account: id, email, password: password()?, nickname };
+            let account = client.sign_up(sign_up).await?;
+            show_account(&account, output)?;
+            let words = account.recovery_words.filter(|_| !output.json);
+            words.map_or(Ok(()), |words| {
+                output.line(&format!(
+                    "Write these twelve words down and keep them safe. They bring the account back if every \
+                     device is lost:\n\n  {}\n\nThen: mildam words --confirm",
+                    words.join(" ")
+                ))
+            })
+        }
+        Command::Login { id, password: _ } => show_account(&client.log_in(&id, password()?).await?, output),
+        Command::Logout => {
+            client.log_out().await?;
+            output.show(&json!({"logged_in": false}), || "Logged out.".to_owned())
+        }
+        Command::Whoami => show_account(&own(client).await?, output),
+        Command::Words { confirm: true } => {
+            client.confirm_recovery_words().await?;
+            output.show(&json!({"words": null}), || "The words are erased from this device.".to_owned())
+        }
+        Command::Words { confirm: false } => {
+            let words = own(client).await?.recovery_words;
+            output.show(&json!({ "words": words }), || match words {
+                Some(words) => words.join(" "),
+                None => "The words were confirmed and are no longer on this device.".to_owned(),
+            })
+        }
+        Command::Friend(friend) => friends(client, friend, output).await,
+        Command::Room(room) => rooms(client, room, output).await,
+        Command::Send { room, text, .. } => {
+            let text = match text {
+                Some(text) => text,
+                None => stdin_text()?,
+            };
+            output.message(&send(client, events, &room, &text).await?)
+        }
+        Command::History { room, limit, before } => {
+            for message in client.history(&room, before, limit).await?.messages {
+                output.message(&message)?;
+            }
+            Ok(())
+        }
+        Command::Search { text, limit } => {
+            for hit in client.search(&text, limit).await? {
+                output.hit(&hit)?;
+            }
+            Ok(())
+        }
+        Command::Read { room, seq } => {
+            client.wait_online().await?;
+            client.mark_read(&room, seq.unwrap_or(u64::MAX)).await?;
+            let view = client.room(&room).await?;
+            output.show(&json!({"room": room, "unread": view.unread}), String::new)
+        }
+        Command::Sync => {
+            client.wait_online().await?;
+            let unread: u64 = client.rooms().await?.iter().map(|room| room.unread).sum();
+            output.show(&json!({ "unread": unread }), || format!("{unread} unread"))
+        }
+        Command::Listen => listen(client, events, output).await,
+    }
+}
+
+async fn own(client: &Client) -> Result<AccountView, Failure> {
+    // Asking for rooms gives the error that says why there is no account.
+    match client.state().await?.account {
+        Some(account) => Ok(account),
+        None => Err(client
+            .rooms()
+            .await
+            .err()
+            .map_or_else(|| Failure::Usage("there is no account".to_owned()), Failure::Client)),
+    }
+}
+
+fn show_account(account: &AccountView, output: &Output) -> Result<(), Failure> {
+    output.show(account, || {
+        let state = if account.logged_in { "logged in" } else { "logged out" };
+        format!("{} ({}), {state}", account.nickname, account.account)
+    })
+}
+
+async fn friends(client: &Client, friend: Friend, output: &Output) -> Result<(), Failure> {
+    match friend {
+        Friend::Request { id, greeting } => client.request_friend(&id, &greeting).await?,
+        Friend::Accept { id } => client.accept_friend(&id).await?,
+        Friend::Decline { id } => client.decline_friend(&id).await?,
+        Friend::List => {}
+    }
+    output.friends(&client.friends().await?)
+}
+
+async fn rooms(client: &Client, room: Room, output: &Output) -> Result<(), Failure> {
+    let made = match room {
+        Room::Direct { id } => client.open_direct(&id).await?.room,
+        Room::Create { name, ids } => client.create_group(&name, &ids).await?.room,
+        Room::Invite { room, ids } => {
+            client.invite(&room, &ids).await?;
+            room
+        }
+        Room::Leave { room } => {
+            client.leave(&room).await?;
+            room
+        }
+        Room::List => return output.rooms(&client.rooms().await?),
+    };
+    output.show(&json!({ "room": made }), || made.clone())
+}
+
+/// Sends, and waits until the server has it. Offline, the message stays in the outbox and the
+/// caller is told.
+async fn send(
+    client: &Client,
+    mut events: EventStream,
+    room: &str,
+    text: &str,
+) -> Result<MessageView, Failure> {
+    let pending = match client.send(room, text).await {
+        // A room that others made meanwhile is not known here before the next sync.
+        Err(error) if error.code() == "not_found" => {
+            client.wait_online().await?;
+            client.send(room, text).await?
+        }
+        other => other?,
+    };
+    client.wait_online().await?;
+    loop {
+        let page = client.history(room, None, 100).await?;
+        let sent = page.messages.into_iter().find(|message| message.id == pending.id);
+        match sent {
+            Some(message) if message.state == MessageState::Failed => {
+                return Err(Failure::Client(client.send_failure(room, &message.id).await?));
+            }
+            Some(message) if message.state != MessageState::Pending => return Ok(message),
+            _ => {}
+        }
+        match events.next().await {
+            None => return Err(Failure::Client(Error::offline())),
+            Some(Event::State { state }) if state.connection == mildam_client::ConnectionState::Offline => {
+                client.wait_online().await?;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn password() -> Result<Zeroizing<String>, Failure> {
+    let mut line = Zeroizing::new(String::new());
+    std::io::stdin().lock().read_line(&mut line)?;
+    let password = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
+    if password.is_empty() {
+        return Err(Failure::Usage("standard input has no password".to_owned()));
+    }
+    Ok(password)
+}
+
+fn stdin_text() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin().lock().read_to_string(&mut text)?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
