@@ -176,7 +176,7 @@ mod tests {
             board.subscribe(alice.clone(), two, boxes[2].clone()),
             board.subscribe(bob.clone(), one, boxes[3].clone()),
         ];
-        let mut reached = |devices| {
+        let reached = |devices| {
             let to = vec![Address { account: alice.clone(), devices }];
             board.publish(News::new(to, &Event::CatchUp {}).unwrap());
             boxes.iter().map(|outbox| queued(outbox)).collect::<Vec<_>>()

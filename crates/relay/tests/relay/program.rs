@@ -1,0 +1,215 @@
+//! The program itself: how it starts, and how it is stopped.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use mildam_protocol::command::{Attach, MessageSend, RoomLog};
+use mildam_protocol::records::RoomKind;
+use mildam_protocol::{Code, ServerLink};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::client::Client;
+use crate::person::{Person, texts};
+use crate::relay::server_key;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_mildam-relay");
+
+struct Program {
+    child: Child,
+    ready: Value,
+    link: ServerLink,
+    tls: SocketAddr,
+}
+
+impl Program {
+    async fn start(data: &Path) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next_line().await.unwrap().expect("a line that says that it is ready");
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let text = |key: &str| ready[key].as_str().unwrap().to_owned();
+        Self { child, link: text("link").parse().unwrap(), tls: text("tls").parse().unwrap(), ready }
+    }
+
+    async fn connect(&self, name: &str) -> Person {
+        Person::with(Client::connect_to(self.tls, *self.link.fingerprint()).await, name)
+    }
+
+    async fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
+        assert!(sent.success());
+    }
+}
+
+fn data() -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("server-key.der"), server_key()).unwrap();
+    data
+}
+
+// REQ S1
+#[tokio::test]
+async fn it_says_when_it_is_ready_and_keeps_its_link() {
+    let data = data();
+    let program = Program::start(data.path()).await;
+    assert_eq!(program.ready["event"], "ready");
+    assert_eq!(program.ready["plain"], Value::Null);
+    assert_eq!(program.link.port(), program.tls.port());
+    let printed = Command::new(PROGRAM).args(["link", "--data"]).arg(data.path()).output().await.unwrap();
+    assert!(printed.status.success());
+    assert_eq!(String::from_utf8(printed.stdout).unwrap(), format!("{}\n", program.link));
+
+    // The directory is taken.
+    let second = Command::new(PROGRAM)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data.path())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8(second.stderr).unwrap().contains("another relay"));
+}
+
+// REQ S1
+#[tokio::test]
+async fn it_names_what_is_wrong() {
+    let data = data();
+    let config = data.path().join("relay.toml");
+    std::fs::write(&config, "colour = 'blue'\n").unwrap();
+    let serve = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("serve").args(arguments).arg("--data").arg(data.path());
+        command
+    };
+    let unknown = serve(&["--config", config.to_str().unwrap()]).output().await.unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(said.contains("colour") && said.contains("relay.toml"), "{said}");
+    assert_eq!(serve(&["--volume", "11"]).output().await.unwrap().status.code(), Some(2));
+    assert_eq!(serve(&["--listen", "nowhere"]).output().await.unwrap().status.code(), Some(2));
+    let empty = tempfile::tempdir().unwrap();
+    let printed = Command::new(PROGRAM).args(["link", "--data"]).arg(empty.path()).output().await.unwrap();
+    assert_eq!(printed.status.code(), Some(1));
+}
+
+// REQ S1, M3
+#[tokio::test]
+async fn a_kill_loses_nothing_that_was_acknowledged() {
+    const MESSAGES: usize = 200;
+    const KILL_AFTER: usize = 60;
+    let data = data();
+    let mut program = Program::start(data.path()).await;
+    let mut alice = program.connect("alice").await;
+    let mut bob = program.connect("bob").await;
+    for person in [&mut alice, &mut bob] {
+        person.sign_up().await.unwrap();
+        person.client.ask(&Attach {}).await.unwrap();
+    }
+    alice.befriend(&mut bob).await;
+    let room = alice.create(RoomKind::Direct, &[&bob.account.clone()]).await;
+
+    let sealed: Vec<MessageSend> = (0..MESSAGES).map(|n| alice.seal(&room, &format!("{n}"))).collect();
+    let mut ids = Vec::new();
+    for command in &sealed[..KILL_AFTER * 2] {
+        ids.push(alice.client.send(command).await);
+    }
+    let mut acknowledged = Vec::new();
+    for (n, id) in ids.into_iter().enumerate() {
+        if n == KILL_AFTER {
+            program.child.kill().await.unwrap();
+        }
+        match alice.client.answer_if_any(id).await {
+            Some(answer) => acknowledged.push(answer.unwrap()),
+            None => break,
+        }
+    }
+    assert!(acknowledged.len() >= KILL_AFTER);
+
+    let program = Program::start(data.path()).await;
+    let session = alice.client.session.clone();
+    alice.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    alice.client.session = session;
+    alice.client.ask(&Attach {}).await.unwrap();
+    // Everything again, as an outbox does: what was acknowledged gets the same answer.
+    for (n, command) in sealed.iter().enumerate() {
+        let again = alice.client.ask(command).await.unwrap();
+        assert_eq!(again.seq, n as u64 + 2);
+        if let Some(first) = acknowledged.get(n) {
+            assert_eq!(serde_json::to_value(again).unwrap(), *first);
+        }
+    }
+    bob.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    bob.log_in().await.unwrap();
+    let expected: Vec<String> = (0..MESSAGES).map(|n| n.to_string()).collect();
+    assert_eq!(texts(&bob.catch_up(&room).await), expected);
+}
+
+// REQ S2
+#[tokio::test]
+async fn a_polite_stop_answers_what_it_took_and_ends_well() {
+    let data = data();
+    let mut program = Program::start(data.path()).await;
+    let mut alice = program.connect("alice").await;
+    alice.sign_up().await.unwrap();
+    alice.client.ask(&Attach {}).await.unwrap();
+    let room = alice.create(RoomKind::Group, &[]).await;
+    let sealed: Vec<MessageSend> = (0..40).map(|n| alice.seal(&room, &format!("{n}"))).collect();
+    let mut ids = Vec::new();
+    for command in &sealed {
+        ids.push(alice.client.send(command).await);
+    }
+    program.signal("TERM").await;
+    let mut stored = 0;
+    for id in ids {
+        match alice.client.answer_if_any(id).await {
+            Some(Ok(_)) => stored += 1,
+            Some(Err(refusal)) => assert_eq!(refusal.code, Code::Draining),
+            None => (),
+        }
+    }
+    assert_eq!(program.child.wait().await.unwrap().code(), Some(0));
+
+    // What was answered is there, and nothing else: no work was done without an answer.
+    let program = Program::start(data.path()).await;
+    alice.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    alice.log_in().await.unwrap();
+    assert_eq!(texts(&alice.catch_up(&room).await).len(), stored);
+}
+
+// REQ S2
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let data = data();
+    let mut program = Program::start(data.path()).await;
+    let mut alice = program.connect("alice").await;
+    alice.sign_up().await.unwrap();
+    let room = alice.create(RoomKind::Group, &[]).await;
+    for _ in 0..10 {
+        alice.say(&room, &"x".repeat(80 * 1024)).await.unwrap();
+        alice.catch_up(&room).await;
+    }
+    // Far more than the sockets hold is asked for and never read: finishing takes its time.
+    for _ in 0..60 {
+        let page = RoomLog { room, after_seq: 0, after_epoch: 0, limit: 200 };
+        alice.client.send(&page).await;
+    }
+    program.signal("INT").await;
+    while TcpStream::connect(program.tls).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    program.signal("INT").await;
+    assert_eq!(program.child.wait().await.unwrap().code(), Some(1));
+}

@@ -1,0 +1,100 @@
+//! A relay for a test: in this process, on port 0, in a directory of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use mildam_protocol::ServerLink;
+use mildam_protocol::set_up::ServerKey;
+use mildam_relay::{Config, Relay};
+use rand_core::UnwrapErr;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub fn rng() -> impl rand_core::CryptoRng {
+    UnwrapErr(getrandom::SysRng)
+}
+
+pub fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// RSA keys take seconds; they are made once and kept where cargo lets tests keep things.
+pub fn kept(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if let Ok(bytes) = std::fs::read(&path) {
+        return bytes;
+    }
+    let bytes = make();
+    let new = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::write(new.path(), &bytes).unwrap();
+    new.persist(&path).unwrap();
+    bytes
+}
+
+/// A server key in PKCS#8 DER.
+pub fn server_key() -> &'static [u8] {
+    static KEY: OnceLock<Vec<u8>> = OnceLock::new();
+    KEY.get_or_init(|| {
+        kept("server-key.der", || ServerKey::generate(&mut rng()).unwrap().to_pkcs8().unwrap().to_vec())
+    })
+}
+
+pub struct TestRelay {
+    pub link: ServerLink,
+    pub tls: SocketAddr,
+    pub plain: SocketAddr,
+    data: TempDir,
+    shutdown: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+impl TestRelay {
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("server-key.der"), server_key()).unwrap();
+        Self::start_in(data, adjust).await
+    }
+
+    pub async fn start_in(data: TempDir, adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(data.path().to_owned());
+        config.listen = Some(loopback());
+        config.plain_listen = Some(loopback());
+        adjust(&mut config);
+        let relay = Relay::bind(config).await.unwrap();
+        let ready = relay.ready().clone();
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(relay.serve(shutdown.clone()));
+        Self { link: ready.link, tls: ready.tls, plain: ready.plain.unwrap(), data, shutdown, served }
+    }
+
+    /// Tells it to stop, without waiting.
+    pub fn begin_to_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Stops it; gives the data to look at or to start again with.
+    pub async fn stop(self) -> TempDir {
+        self.shutdown.cancel();
+        self.served.await.unwrap();
+        self.data
+    }
+
+    pub async fn restart(self) -> Self {
+        Self::start_in(self.stop().await, |_| ()).await
+    }
+}
+
+/// The bytes of all files in a directory.
+pub fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
+}
