@@ -1,0 +1,129 @@
+//! The app: one client, opened when the vault is unlocked.
+
+use std::path::PathBuf;
+
+use mildam_client::{Client, Error, Unlock, UnlockKind};
+use serde::Serialize;
+use tauri::{AppHandle, Emitter, Manager};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use crate::commands;
+use crate::options::Options;
+use crate::window;
+
+/// What the window listens to.
+const EVENT: &str = "mildam";
+
+/// What a command tells when it is not done.
+#[derive(Debug, Serialize)]
+pub(crate) struct CommandError {
+    code: String,
+    message: String,
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        Self { code: error.code().to_owned(), message: error.to_string() }
+    }
+}
+
+impl CommandError {
+    fn locked() -> Self {
+        Self { code: "locked".to_owned(), message: "Unlock Mildam first.".to_owned() }
+    }
+}
+
+/// What the first screen must ask for.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Gate {
+    /// Nothing: the vault is open.
+    Open,
+    /// The passphrase of the vault.
+    Passphrase,
+    /// A new passphrase, because the system has no keyring to keep one in.
+    NewPassphrase,
+}
+
+/// The state behind the commands.
+pub(crate) struct Shell {
+    home: PathBuf,
+    client: Mutex<Option<Client>>,
+}
+
+impl Shell {
+    /// The client.
+    pub(crate) async fn client(&self) -> Result<Client, CommandError> {
+        self.client.lock().await.clone().ok_or_else(CommandError::locked)
+    }
+
+    /// Opens the vault without asking, if that can be done.
+    pub(crate) async fn boot(&self, app: &AppHandle) -> Result<Gate, CommandError> {
+        if self.client.lock().await.is_some() {
+            return Ok(Gate::Open);
+        }
+        if let Ok(passphrase) = std::env::var("MILDAM_PASSPHRASE") {
+            self.open(app, Unlock::Passphrase(Zeroizing::new(passphrase))).await?;
+            return Ok(Gate::Open);
+        }
+        match mildam_client::unlock_kind(&self.home) {
+            Some(UnlockKind::Passphrase) => Ok(Gate::Passphrase),
+            Some(UnlockKind::Keyring) => self.open(app, Unlock::Keyring).await.map(|()| Gate::Open),
+            None => match self.open(app, Unlock::Keyring).await {
+                Ok(()) => Ok(Gate::Open),
+                Err(error) if error.code == "keyring_unavailable" => Ok(Gate::NewPassphrase),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Opens the vault and begins to forward events.
+    pub(crate) async fn open(&self, app: &AppHandle, unlock: Unlock) -> Result<(), CommandError> {
+        let mut slot = self.client.lock().await;
+        if slot.is_some() {
+            return Ok(());
+        }
+        let client = Client::open(&self.home, unlock).await?;
+        let mut events = client.subscribe();
+        let app = app.clone();
+        tauri::async_runtime::spawn(async move {
+            while let Some(event) = events.next().await {
+                if let Err(error) = app.emit(EVENT, event) {
+                    tracing::error!(%error, "an event did not reach the window");
+                }
+            }
+        });
+        *slot = Some(client);
+        Ok(())
+    }
+
+    async fn shut_down(&self) {
+        if let Some(client) = self.client.lock().await.take() {
+            client.shut_down().await;
+        }
+    }
+}
+
+/// Runs until the window is closed.
+pub(crate) fn run(options: Options) -> tauri::Result<()> {
+    let app = tauri::Builder::default()
+        .invoke_handler(commands::all())
+        .setup(move |app| {
+            let home = match options.home {
+                Some(home) => home,
+                None => app.path().app_local_data_dir()?.join(&options.profile),
+            };
+            app.manage(Shell { home, client: Mutex::new(None) });
+            window::open(app, &options.profile)?;
+            Ok(())
+        })
+        .build(tauri::generate_context!())?;
+    app.run(|app, event| {
+        if let tauri::RunEvent::Exit = event {
+            let shell = app.state::<Shell>();
+            tauri::async_runtime::block_on(shell.shut_down());
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Getting an account, and a session.
+
+use mildam_client::{AccountView, ServerView, SignUp};
+use tauri::State;
+use zeroize::Zeroizing;
+
+use super::Answer;
+use crate::app::Shell;
+
+#[tauri::command]
+pub(crate) async fn connect(shell: State<'_, Shell>, link: String) -> Answer<ServerView> {
+    Ok(shell.client().await?.connect(&link).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn sign_up(
+    shell: State<'_, Shell>,
+    account: String,
+    email: String,
+    password: String,
+    nickname: String,
+) -> Answer<AccountView> {
+    let sign_up = SignUp { account, email, password: Zeroizing::new(password), nickname };
+    Ok(shell.client().await?.sign_up(sign_up).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn log_in(
+    shell: State<'_, Shell>,
+    account: String,
+    password: String,
+) -> Answer<AccountView> {
+    Ok(shell.client().await?.log_in(&account, Zeroizing::new(password)).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn log_out(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.client().await?.log_out().await?)
+}
+
+#[tauri::command]
+pub(crate) async fn confirm_recovery_words(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.client().await?.confirm_recovery_words().await?)
+}

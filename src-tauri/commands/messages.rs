@@ -1,0 +1,32 @@
+//! Messages.
+
+use mildam_client::{HistoryPage, MessageView, SearchHit};
+use tauri::State;
+
+use super::Answer;
+use crate::app::Shell;
+
+#[tauri::command]
+pub(crate) async fn send(shell: State<'_, Shell>, room: String, text: String) -> Answer<MessageView> {
+    Ok(shell.client().await?.send(&room, &text).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn history(
+    shell: State<'_, Shell>,
+    room: String,
+    before: Option<u64>,
+    limit: usize,
+) -> Answer<HistoryPage> {
+    Ok(shell.client().await?.history(&room, before, limit).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn search(shell: State<'_, Shell>, query: String, limit: usize) -> Answer<Vec<SearchHit>> {
+    Ok(shell.client().await?.search(&query, limit).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn mark_read(shell: State<'_, Shell>, room: String, seq: u64) -> Answer<()> {
+    Ok(shell.client().await?.mark_read(&room, seq).await?)
+}
