@@ -1,2 +1,7 @@
-//! Placeholder
-fn main() {}
+//! What must hold when something goes wrong: broken bytes, killed programs, prying eyes.
+
+mod peer;
+mod set_up;
+
+/// Every failure is an error with its story, so that tests read as what they show.
+type Outcome = anyhow::Result<()>;

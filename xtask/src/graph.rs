@@ -33,7 +33,7 @@ const IMPURE_CRATES: &[&str] =
 
 /// What must not stand in the sources of a pure package.
 const IMPURE_PATHS: &[&str] =
-    &["std::fs", "std::net", "std::env", "std::thread", "SystemTime", "Instant::now", "tokio::"];
+    &["std::fs", "std::env", "std::thread", "TcpStream", "UdpSocket", "SystemTime", "Instant::now", "tokio::"];
 
 /// Checks the whole graph and says everything that is wrong with it.
 pub fn run() -> Result<()> {

@@ -1,0 +1,215 @@
+//! A window of the app, driven as a person would: through WebDriver, and through the keyboard of
+//! the desktop it stands on.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use mildam_tests::{PATIENCE, program};
+use serde_json::{Value, json};
+
+use crate::desktop::Desktop;
+
+/// The key under which WebDriver answers with an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A window that is open. The app ends when this is dropped.
+pub struct Window<'a> {
+    desktop: &'a Desktop,
+    driver: Driver,
+    session: String,
+    id: String,
+}
+
+/// Something in a window.
+pub struct Element<'a> {
+    window: &'a Window<'a>,
+    id: String,
+}
+
+impl<'a> Window<'a> {
+    /// Opens the window of the person whose home is `home`, in `column` 0 or 1 of the desktop.
+    pub fn open(desktop: &'a Desktop, home: &Path, language: &str, column: u32) -> Result<Self> {
+        let before = desktop.windows()?;
+        let driver = Driver::start(desktop, home, language)?;
+        let capabilities = json!({
+            "tauri:options": {"application": program("mildam-desktop")?},
+            "browserName": "wry",
+        });
+        let answer = driver.post("session", &json!({"capabilities": {"alwaysMatch": capabilities}}))?;
+        let session = answer.get("sessionId").and_then(Value::as_str).context("no session id")?.to_owned();
+        // From here on, looking for an element waits until it is there.
+        let patience = u64::try_from(PATIENCE.as_millis())?;
+        driver.post(&format!("session/{session}/timeouts"), &json!({"implicit": patience}))?;
+        let mut window = Self { desktop, driver, session, id: String::new() };
+        window.find("body")?;
+        let new = desktop.windows()?.into_iter().find(|id| !before.contains(id));
+        window.id = new.context("the app has opened no window")?;
+        desktop.place(&window.id, column)?;
+        Ok(window)
+    }
+
+    /// Waits for the element that a CSS selector names.
+    pub fn find(&self, css: &str) -> Result<Element<'_>> {
+        self.locate("css selector", css)
+    }
+
+    /// Waits for the element with this `data-testid`.
+    pub fn part(&self, name: &str) -> Result<Element<'_>> {
+        self.find(&format!("[data-testid='{name}']"))
+    }
+
+    /// Waits for an element with this `data-testid` in which this text stands.
+    pub fn part_with(&self, name: &str, text: &str) -> Result<Element<'_>> {
+        self.locate("xpath", &format!("//*[@data-testid='{name}'][contains(., \"{text}\")]"))
+    }
+
+    /// How many elements a CSS selector names right now.
+    pub fn count(&self, css: &str) -> Result<usize> {
+        let script = "return document.querySelectorAll(arguments[0]).length";
+        let answer = self.post("execute/sync", &json!({"script": script, "args": [css]}))?;
+        Ok(usize::try_from(answer.as_u64().context("a count")?)?)
+    }
+
+    /// Gives the window the focus of the desktop.
+    pub fn focus(&self) -> Result<()> {
+        self.desktop.focus(&self.id)
+    }
+
+    /// Takes a picture of it.
+    pub fn picture(&self, file: &Path) -> Result<()> {
+        self.desktop.picture(&self.id, file)
+    }
+
+    fn locate(&self, using: &str, value: &str) -> Result<Element<'_>> {
+        let found = self
+            .post("element", &json!({"using": using, "value": value}))
+            .with_context(|| format!("looked for {value}"))?;
+        let id = found.get(ELEMENT).and_then(Value::as_str).context("no element")?.to_owned();
+        Ok(Element { window: self, id })
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.driver.post(&format!("session/{}/{path}", self.session), body)
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        // The driver ends the app with the session; killing the driver alone would leave it.
+        self.driver.delete(&format!("session/{}", self.session)).ok();
+    }
+}
+
+impl Element<'_> {
+    /// Clicks on it.
+    pub fn click(&self) -> Result<()> {
+        self.post("click", &json!({})).map(drop)
+    }
+
+    /// Puts the cursor into it and types a text, without an input method.
+    pub fn enter(&self, text: &str) -> Result<()> {
+        self.post("value", &json!({"text": text})).map(drop)
+    }
+
+    /// The text that a person sees in it.
+    pub fn text(&self) -> Result<String> {
+        let answer = self.window.driver.get(&self.path("text"))?;
+        Ok(answer.as_str().context("a text")?.to_owned())
+    }
+
+    /// The value of a property, as JavaScript sees it.
+    pub fn property(&self, name: &str) -> Result<Value> {
+        self.window.driver.get(&self.path(&format!("property/{name}")))
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("session/{}/element/{}/{rest}", self.window.session, self.id)
+    }
+
+    fn post(&self, what: &str, body: &Value) -> Result<Value> {
+        self.window.driver.post(&self.path(what), body)
+    }
+}
+
+/// A `tauri-driver`, which starts an app and speaks WebDriver for it.
+struct Driver {
+    child: Child,
+    agent: ureq::Agent,
+    url: String,
+}
+
+impl Driver {
+    fn start(desktop: &Desktop, home: &Path, language: &str) -> Result<Self> {
+        let (port, native_port) = (free_port()?, free_port()?);
+        let mut command = Command::new(tauri_driver()?);
+        desktop.dress(&mut command);
+        command
+            .args(["--port", &port.to_string(), "--native-port", &native_port.to_string()])
+            .env("MILDAM_HOME", home)
+            .env("LANGUAGE", language)
+            .stdin(Stdio::null());
+        let child = command.spawn().context("cannot start tauri-driver")?;
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE + Duration::from_secs(30)))
+            .http_status_as_error(false);
+        let agent = config.build().into();
+        let driver = Self { child, agent, url: format!("http://127.0.0.1:{port}") };
+        driver.wait()?;
+        Ok(driver)
+    }
+
+    /// Waits until it accepts connections.
+    fn wait(&self) -> Result<()> {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.get("status").is_err() {
+            if std::time::Instant::now() > deadline {
+                bail!("tauri-driver does not answer");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn get(&self, path: &str) -> Result<Value> {
+        answer(self.agent.get(format!("{}/{path}", self.url)).call()?)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        answer(self.agent.post(format!("{}/{path}", self.url)).send_json(body)?)
+    }
+
+    fn delete(&self, path: &str) -> Result<Value> {
+        answer(self.agent.delete(format!("{}/{path}", self.url)).call()?)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Value> {
+    let mut answer: Value = response.body_mut().read_json()?;
+    let value = answer.get_mut("value").map(Value::take).unwrap_or_default();
+    if !response.status().is_success() {
+        bail!("WebDriver: {value}");
+    }
+    Ok(value)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Where `cargo xtask test` has installed it, or else wherever the PATH leads.
+fn tauri_driver() -> Result<std::path::PathBuf> {
+    let relay = program("mildam-relay")?;
+    let target = relay.ancestors().nth(2).context("the target folder")?;
+    let installed = target.join("tools/bin/tauri-driver");
+    Ok(if installed.is_file() { installed } else { "tauri-driver".into() })
+}
