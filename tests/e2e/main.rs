@@ -1,2 +1,9 @@
-//! Placeholder
-fn main() {}
+//! What people do with Mildam, done with the real programs over TLS.
+
+mod commands;
+mod groups;
+mod offline;
+mod talk;
+
+/// Every failure is an error with its story, so that tests read as what they show.
+type Outcome = anyhow::Result<()>;

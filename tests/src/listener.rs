@@ -74,16 +74,12 @@ impl Listener {
         }
     }
 
-    /// Waits for a message with this text.
+    /// Waits for a message with this text, in any state.
     ///
     /// # Errors
     /// If none comes.
     pub fn wait_text(&mut self, text: &str) -> Result<Value> {
-        self.wait(&format!("the message {text:?}"), |event| {
-            let message = event.get("message")?;
-            let content = message.get("content")?.get("text")?.as_str()?;
-            (content == text).then(|| message.clone())
-        })
+        self.wait(&format!("the message {text:?}"), |event| is(event, "text", text).then(|| event.clone()))
     }
 
     /// Waits until a message of one's own has come this far: `stored`, `delivered`, `read`.
@@ -92,9 +88,7 @@ impl Listener {
     /// If it never does.
     pub fn wait_state(&mut self, id: &str, state: &str) -> Result<()> {
         self.wait(&format!("{id} being {state}"), |event| {
-            let message = event.get("message")?;
-            let is = |field: &str, value: &str| message.get(field).and_then(Value::as_str) == Some(value);
-            (is("id", id) && is("state", state)).then_some(())
+            (is(event, "id", id) && is(event, "state", state)).then_some(())
         })
     }
 
@@ -114,4 +108,8 @@ impl Drop for Listener {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+fn is(event: &Value, field: &str, value: &str) -> bool {
+    event.get(field).and_then(Value::as_str) == Some(value)
 }
