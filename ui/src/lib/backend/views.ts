@@ -168,15 +168,15 @@ export type MessageContent = { "kind": "text",
 /**
  * The text, as written.
  */
-text: string, } | { "kind": "room_created" } | { "kind": "members_added", 
+text: string, 
+/**
+ * So many earlier messages of this sender never arrived.
+ */
+missing_before: number, } | { "kind": "room_created" } | { "kind": "members_added", 
 /**
  * Their account ids.
  */
-accounts: Array<string>, } | { "kind": "member_left" } | { "kind": "missing", 
-/**
- * How many.
- */
-count: number, } | { "kind": "refused", 
+accounts: Array<string>, } | { "kind": "member_left" } | { "kind": "refused", 
 /**
  * The error code.
  */

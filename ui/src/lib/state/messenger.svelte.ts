@@ -1,0 +1,236 @@
+import { failureOf, type Backend, type Gate } from '../backend/backend'
+import { backend } from '../backend/tauri'
+import type {
+  ClientState,
+  Event,
+  FriendsView,
+  MessageView,
+  RoomView,
+  SearchHit,
+  SignUpStep,
+} from '../backend/views'
+import { i18n } from '../i18n/i18n.svelte'
+
+const PAGE = 60
+
+/** One room's lines, as far as they were read from the vault. */
+export class Conversation {
+  lines = $state<MessageView[]>([])
+  more = $state(false)
+  /** The last line that was read when the room was opened: behind it the unread ones begin. */
+  divider = $state<number | null>(null)
+  /** A line to go to, after a search. */
+  target = $state<number | null>(null)
+  draft = $state('')
+
+  constructor(readonly room: string) {}
+
+  take(message: MessageView): void {
+    const at = this.lines.findIndex((line) => line.id === message.id)
+    if (at >= 0) this.lines.splice(at, 1)
+    // Numbered lines in order; those that wait, last, in the order in which they were written.
+    const place = message.seq ?? Number.MAX_SAFE_INTEGER
+    const before = this.lines.findLastIndex(
+      (line) => (line.seq ?? Number.MAX_SAFE_INTEGER) <= place && line.id !== message.id,
+    )
+    this.lines.splice(at >= 0 && message.seq === null ? at : before + 1, 0, message)
+  }
+
+  get lastSeq(): number | null {
+    return this.lines.findLast((line) => line.seq !== null)?.seq ?? null
+  }
+}
+
+/** Everything that the window shows, fed by the backend's events. */
+class Messenger {
+  gate = $state<Gate | 'starting' | 'broken'>('starting')
+  brokenCode = $state('')
+  client = $state<ClientState | null>(null)
+  friends = $state<FriendsView>({ friends: [], incoming: [], outgoing: [] })
+  rooms = $state<RoomView[]>([])
+  conversation = $state<Conversation | null>(null)
+  step = $state<SignUpStep | null>(null)
+  toast = $state<string | null>(null)
+  query = $state('')
+  hits = $state<SearchHit[] | null>(null)
+
+  #conversations = new Map<string, Conversation>()
+  #toastTimer: ReturnType<typeof setTimeout> | undefined
+  #searches = 0
+
+  constructor(private readonly backend: Backend) {}
+
+  get account() {
+    return this.client?.account ?? null
+  }
+
+  get room(): RoomView | null {
+    return this.rooms.find((room) => room.room === this.conversation?.room) ?? null
+  }
+
+  get call(): Backend {
+    return this.backend
+  }
+
+  async start(): Promise<void> {
+    await this.backend.listen((event) => this.#on(event))
+    try {
+      this.gate = await this.backend.boot()
+      if (this.gate === 'open') await this.reload()
+    } catch (error) {
+      this.brokenCode = failureOf(error).code
+      this.gate = 'broken'
+    }
+  }
+
+  async unlock(passphrase: string): Promise<void> {
+    await this.backend.unlock(passphrase)
+    this.gate = 'open'
+    await this.reload()
+  }
+
+  /** Reads every view anew. */
+  async reload(): Promise<void> {
+    this.client = await this.backend.state()
+    if (!this.client.account) return
+    this.friends = await this.backend.friends()
+    this.rooms = await this.backend.rooms()
+    if (this.conversation) await this.#fill(this.conversation)
+  }
+
+  /** Does something, and tells in words if it was not done. */
+  async attempt<T>(action: () => Promise<T>): Promise<T | null> {
+    try {
+      return await action()
+    } catch (error) {
+      this.tell(i18n.error(failureOf(error).code))
+      return null
+    }
+  }
+
+  tell(text: string): void {
+    this.toast = text
+    clearTimeout(this.#toastTimer)
+    this.#toastTimer = setTimeout(() => (this.toast = null), 6000)
+  }
+
+  nickname(account: string): string {
+    if (account === this.account?.account) return this.account.nickname
+    const friend = this.friends.friends.find((one) => one.account === account)
+    if (friend) return friend.nickname
+    for (const room of this.rooms) {
+      const member = room.members.find((one) => one.account === account)
+      if (member) return member.nickname
+    }
+    return account
+  }
+
+  async open(room: string, target: number | null = null): Promise<void> {
+    let conversation = this.#conversations.get(room)
+    if (!conversation) {
+      conversation = new Conversation(room)
+      this.#conversations.set(room, conversation)
+    }
+    const view = this.rooms.find((one) => one.room === room)
+    await this.attempt(() => this.#fill(conversation, target))
+    const unread = view?.unread ?? 0
+    const others = conversation.lines.filter(
+      (line) => line.state === 'received' && line.content.kind === 'text',
+    )
+    const first = unread > 0 ? others.at(-unread) : undefined
+    conversation.divider = first?.seq ?? null
+    conversation.target = target
+    this.conversation = conversation
+    await this.markRead()
+  }
+
+  close(): void {
+    this.conversation = null
+  }
+
+  async older(): Promise<void> {
+    const conversation = this.conversation
+    const first = conversation?.lines.find((line) => line.seq !== null)?.seq
+    if (!conversation?.more || !first) return
+    const page = await this.attempt(() => this.backend.history(conversation.room, first, PAGE))
+    if (!page) return
+    conversation.more = page.more
+    conversation.lines.unshift(...page.messages)
+  }
+
+  async send(text: string): Promise<void> {
+    const conversation = this.conversation
+    if (!conversation || text.trim() === '') return
+    const message = await this.attempt(() => this.backend.send(conversation.room, text))
+    if (message) {
+      conversation.divider = null
+      if (!conversation.lines.some((line) => line.id === message.id)) conversation.take(message)
+    } else if (conversation.draft === '') {
+      // What could not be stored is not lost.
+      conversation.draft = text
+    }
+  }
+
+  async markRead(): Promise<void> {
+    const conversation = this.conversation
+    const seq = conversation?.lastSeq
+    if (!conversation || !seq || !document.hasFocus()) return
+    if ((this.room?.unread ?? 0) === 0) return
+    await this.attempt(() => this.backend.markRead(conversation.room, seq))
+  }
+
+  async search(query: string): Promise<void> {
+    this.query = query
+    const turn = ++this.#searches
+    if (query.trim() === '') {
+      this.hits = null
+      return
+    }
+    const hits = await this.attempt(() => this.backend.search(query, 100))
+    // A later search overtook this one.
+    if (turn === this.#searches && hits) this.hits = hits
+  }
+
+  async #fill(conversation: Conversation, target: number | null = null): Promise<void> {
+    let page = await this.backend.history(conversation.room, null, PAGE)
+    const lines = page.messages
+    while (target !== null && page.more && (lines[0]?.seq ?? 0) > target) {
+      page = await this.backend.history(conversation.room, lines[0]?.seq ?? null, 500)
+      lines.unshift(...page.messages)
+    }
+    conversation.lines = lines
+    conversation.more = page.more
+  }
+
+  #on(event: Event): void {
+    switch (event.event) {
+      case 'state': {
+        const begins = !this.account && event.state.account !== null
+        this.client = event.state
+        if (begins) void this.reload()
+        break
+      }
+      case 'sign_up':
+        this.step = event.step
+        break
+      case 'friends':
+        this.friends = event.friends
+        break
+      case 'room': {
+        const others = this.rooms.filter((room) => room.room !== event.room.room)
+        const newest = (room: RoomView) => room.last?.sent_at ?? Number.MAX_SAFE_INTEGER
+        this.rooms = [event.room, ...others].sort((one, two) => newest(two) - newest(one))
+        if (event.room.room === this.conversation?.room) void this.markRead()
+        break
+      }
+      case 'message':
+        this.#conversations.get(event.message.room)?.take(event.message)
+        break
+      case 'resync':
+        void this.reload()
+        break
+    }
+  }
+}
+
+export const messenger = new Messenger(backend)
