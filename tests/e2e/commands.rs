@@ -58,7 +58,7 @@ fn refusals_have_a_code_words_and_an_exit_code() -> Outcome {
         Ok(code)
     };
     assert_eq!(refused(&["connect", "https://example.org"], "")?, "bad_link");
-    assert_eq!(refused(&["history", &"A".repeat(43)], "")?, "no_account");
+    assert_eq!(refused(&["whoami"], "")?, "no_account");
     newcomer.done(&["connect", scene.relay.link()])?;
     let sign_up = |id: &'static str, email: &'static str, password: &str| {
         refused(&["signup", "--id", id, "--email", email, "--password-stdin"], password)
@@ -76,6 +76,27 @@ fn refusals_have_a_code_words_and_an_exit_code() -> Outcome {
     scene.relay.stop()?;
     assert_eq!(alice.refused(&["friend", "request", "bob"])?, (3, "offline".to_owned()));
     assert_eq!(newcomer.refused(&["connect", scene.relay.link()])?, (3, "offline".to_owned()));
+    Ok(())
+}
+
+// REQ M1: ids are base64url and texts are free, so either may begin with a hyphen.
+#[test]
+fn rooms_and_texts_may_begin_with_a_hyphen() -> Outcome {
+    let scene = Scene::start()?;
+    let (alice, bob) = (scene.alice()?, scene.bob()?);
+    scene.befriend(&alice, &bob)?;
+    let room = alice.direct(&bob)?;
+    for text in ["-", "-n", "--limit 3", "- 우유\n- 계란"] {
+        alice.done(&["send", &room, text])?;
+        let found = alice.done(&["history", &room, "--limit", "1"])?;
+        assert_eq!(found.first().map(|line| &line["text"]), Some(&json!(text)));
+    }
+    let unknown = format!("-_{}", "A".repeat(41));
+    assert_eq!(alice.refused(&["history", &unknown, "--limit", "1"])?, (1, "not_found".to_owned()));
+    assert_eq!(alice.refused(&["room", "leave", &unknown])?, (1, "not_found".to_owned()));
+    let sent = alice.run(&["send", &unknown, "--stdin"], Some("-"))?;
+    assert_eq!(sent.error.map(|(code, _)| code), Some("not_found".to_owned()));
+    assert!(alice.done(&["search", "-없는말"])?.is_empty());
     Ok(())
 }
 

@@ -69,9 +69,10 @@ pub(crate) enum Command {
     /// Sends a message, and waits until the server has it.
     Send {
         /// The room's id.
+        #[arg(allow_hyphen_values = true)]
         room: String,
         /// The text.
-        #[arg(required_unless_present = "stdin")]
+        #[arg(required_unless_present = "stdin", allow_hyphen_values = true)]
         text: Option<String>,
         /// Take the text from standard input.
         #[arg(long, conflicts_with = "text")]
@@ -80,6 +81,7 @@ pub(crate) enum Command {
     /// A page of a conversation, oldest first. Works offline.
     History {
         /// The room's id.
+        #[arg(allow_hyphen_values = true)]
         room: String,
         /// At most so many lines.
         #[arg(long, default_value_t = 50)]
@@ -91,6 +93,7 @@ pub(crate) enum Command {
     /// Searches all history, newest first. Works offline.
     Search {
         /// The words; all of them must be in a message.
+        #[arg(allow_hyphen_values = true)]
         text: String,
         /// At most so many messages.
         #[arg(long, default_value_t = 50)]
@@ -99,6 +102,7 @@ pub(crate) enum Command {
     /// Marks a room as read up to a place, and tells the others.
     Read {
         /// The room's id.
+        #[arg(allow_hyphen_values = true)]
         room: String,
         /// The place; by default the newest.
         #[arg(long)]
@@ -152,6 +156,7 @@ pub(crate) enum Room {
     /// Brings friends into a group.
     Invite {
         /// The room's id.
+        #[arg(allow_hyphen_values = true)]
         room: String,
         /// The friends' ids.
         #[arg(required = true)]
@@ -160,6 +165,7 @@ pub(crate) enum Room {
     /// Leaves a group.
     Leave {
         /// The room's id.
+        #[arg(allow_hyphen_values = true)]
         room: String,
     },
     /// All rooms, the newest first. Works offline.
