@@ -1,5 +1,6 @@
 //! Accepting connections.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,33 +22,45 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_sec
 /// Label of the channel binding `tls-exporter` (RFC 9266).
 const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// What lies under the protocol.
-#[derive(Clone)]
-pub(crate) enum Carrier {
-    /// TLS.
-    Tls(Arc<ServerConfig>),
-    /// Nothing: plain TCP.
-    Plain,
+/// Where connections come in: with TLS and, if it was asked for, without.
+pub(crate) struct Listeners {
+    pub(crate) tls: TcpListener,
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) plain: Option<TcpListener>,
 }
 
-/// Accepts connections until the relay drains. Each holds a permit, taken before it is accepted.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    carrier: Carrier,
-    permits: Arc<Semaphore>,
-    context: Arc<Context>,
-) {
+/// What lies under the protocol: TLS, or nothing.
+type Carrier = Option<Arc<ServerConfig>>;
+
+impl Listeners {
+    async fn accept(&self) -> io::Result<(TcpStream, Carrier)> {
+        let plain = async {
+            match &self.plain {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.tls.accept() => Ok((accepted?.0, Some(Arc::clone(&self.config)))),
+            accepted = plain => Ok((accepted?.0, None)),
+        }
+    }
+}
+
+/// Accepts connections until the relay drains. Each holds a permit, taken before it is accepted:
+/// whoever finds none waits in the system's queue.
+pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, context: Arc<Context>) {
     let mut number = 0_u64;
     loop {
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((permit, listener.accept().await))
+            Some((permit, listeners.accept().await))
         };
-        let (permit, stream) = tokio::select! {
+        let (permit, stream, carrier) = tokio::select! {
             () = context.draining.cancelled() => return,
             accepted = accepted => match accepted {
                 None => return,
-                Some((permit, Ok((stream, _)))) => (permit, stream),
+                Some((permit, Ok((stream, carrier)))) => (permit, stream, carrier),
                 Some((_, Err(error))) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -56,12 +69,8 @@ pub(crate) async fn accept(
             },
         };
         number = number.wrapping_add(1);
-        let kind = match carrier {
-            Carrier::Tls(_) => "tls",
-            Carrier::Plain => "plain",
-        };
-        let span = tracing::info_span!("connection", kind, number);
-        let served = serve(stream, carrier.clone(), Arc::clone(&context));
+        let span = tracing::info_span!("connection", number, tls = carrier.is_some());
+        let served = serve(stream, carrier, Arc::clone(&context));
         let ending = context.ending.clone();
         let task = async move {
             let _permit = permit;
@@ -76,10 +85,10 @@ async fn serve(stream: TcpStream, carrier: Carrier, context: Arc<Context>) {
     // Neither is needed for correctness; a system that refuses them is served all the same.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-    let tls = match carrier {
-        Carrier::Plain => return connection::serve(stream, None, deadline, context).await,
-        Carrier::Tls(config) => TlsAcceptor::from(config),
+    let Some(config) = carrier else {
+        return connection::serve(stream, None, deadline, context).await;
     };
+    let tls = TlsAcceptor::from(config);
     let accepted = tokio::select! {
         accepted = tokio::time::timeout_at(deadline, tls.accept(stream)) => accepted,
         () = context.draining.cancelled() => return,

@@ -16,7 +16,7 @@ use crate::config::{Config, DEFAULT_PORT};
 use crate::context::Context;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::identity;
-use crate::listener::{self, Carrier};
+use crate::listener::{self, Listeners};
 use crate::password::{PasswordError, Passwords};
 use crate::store::{SqliteStore, StoreError};
 
@@ -69,8 +69,7 @@ pub struct Ready {
 /// A relay that is open but does not serve yet.
 pub struct Relay {
     ready: Ready,
-    tls: (TcpListener, Carrier),
-    plain: Option<TcpListener>,
+    listeners: Listeners,
     permits: Arc<Semaphore>,
     context: Arc<Context>,
     /// Held until everything is closed.
@@ -147,8 +146,7 @@ impl Relay {
         };
         Ok(Self {
             ready: Ready { tls: tls_address, plain: plain_address, link },
-            tls: (listener, Carrier::Tls(tls)),
-            plain,
+            listeners: Listeners { tls: listener, config: tls, plain },
             permits: Arc::new(Semaphore::new(context.limits.connections.min(Semaphore::MAX_PERMITS))),
             context: Arc::new(context),
             data,
@@ -165,15 +163,7 @@ impl Relay {
     /// data. When this returns, the directory can be used by another relay.
     pub async fn serve(self, shutdown: CancellationToken) {
         let Context { tasks, draining, ending, store, .. } = &*self.context;
-        let (listener, carrier) = self.tls;
-        let accept = |listener, carrier| {
-            let context = Arc::clone(&self.context);
-            listener::accept(listener, carrier, Arc::clone(&self.permits), context)
-        };
-        tasks.spawn(accept(listener, carrier));
-        if let Some(listener) = self.plain {
-            tasks.spawn(accept(listener, Carrier::Plain));
-        }
+        tasks.spawn(listener::accept(self.listeners, self.permits, Arc::clone(&self.context)));
         shutdown.cancelled().await;
         tracing::info!("stopping: finishing what is in hand");
         draining.cancel();
