@@ -9,7 +9,7 @@ use mildam_protocol::records::id::Hash;
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::session::{IncomingRequest, ServerSession};
 use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
-use mildam_protocol::{Code, Refusal, SessionError};
+use mildam_protocol::{Code, Refusal, Request, SessionError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -87,7 +87,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
             reason
         }
     };
-    tracing::info!(%reason, "the connection ended");
+    match reason {
+        Ended::Closed | Ended::Draining => tracing::debug!(%reason, "the connection ended"),
+        reason => tracing::info!(%reason, "the connection ended"),
+    }
     close(&mut stream).await;
 }
 
@@ -200,7 +203,8 @@ impl Conversation {
             hearing = match (heard, Arc::clone(&spare).try_acquire_owned()) {
                 (Ok(payload), Ok(permit)) => match self.opener.open(&payload) {
                     Ok(request) => {
-                        let reply = Reply::new(request.id, Arc::clone(&self.outbox), permit);
+                        let outbox = Arc::clone(&self.outbox);
+                        let reply = Reply::new(request.id, "draining", outbox, permit);
                         reply.send(Err(Refusal::new(Code::Draining, "the relay is stopping: connect again")));
                         true
                     }
@@ -218,7 +222,8 @@ impl Conversation {
         let Ok(permit) = Arc::clone(&self.in_hand).acquire_owned().await else {
             return Err(Ended::Draining);
         };
-        let reply = Reply::new(id, Arc::clone(&self.outbox), permit);
+        let name = request.as_ref().map_or("unreadable", Request::name);
+        let reply = Reply::new(id, name, Arc::clone(&self.outbox), permit);
         let context = Arc::clone(&self.context);
         let now = now();
         let ticket = session.map(|session| Ticket {
@@ -249,8 +254,10 @@ impl Conversation {
                     }
                     Err(rejection) => reply.send(Err(handler::refusal(rejection))),
                 });
-                // A store that is closed drops the reply, which then answers by itself.
-                let _ = context.store.write(work, settle).await;
+                if let Err(error) = context.store.write(work, settle).await {
+                    // The reply went with the work, and says by itself that it was given up.
+                    tracing::error!(%error, "a request could not be queued");
+                }
             }
             Ok(Plan::Admit(admission)) => self.admit(admission, reply, now).await?,
         }
@@ -391,4 +398,173 @@ async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     };
     // Whether it succeeds is the peer's affair.
     let _ = timeout(CLOSE_LIMIT, goodbye).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use async_trait::async_trait;
+    use mildam_protocol::command::{Attach, FriendList, ServerInfo, SessionId};
+    use mildam_protocol::session::{ClientSession, Incoming};
+    use mildam_protocol::set_up::{ClientKey, ServerKey, client};
+    use tokio::io::DuplexStream;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::broker::Switchboard;
+    use crate::config::Limits;
+    use crate::password::Passwords;
+    use crate::secrets::{SECRET_BYTES, Secrets};
+    use crate::store::{Committed, Rejection, Store, StoreError, Work};
+
+    /// A store in which every work waits until the test lets it go.
+    struct Held(mpsc::UnboundedSender<Settle>);
+
+    #[async_trait]
+    impl Store for Held {
+        async fn write(&self, _: Work, settle: Settle) -> Result<(), StoreError> {
+            self.0.send(settle).map_err(|_| StoreError::Closed)
+        }
+
+        async fn read(&self, _: Work) -> Result<Committed, Rejection> {
+            Ok(Committed::default())
+        }
+
+        async fn closed(&self) {
+            self.0.closed().await;
+        }
+
+        async fn close(&self) {}
+    }
+
+    fn key() -> &'static ServerKey {
+        static KEY: OnceLock<ServerKey> = OnceLock::new();
+        KEY.get_or_init(|| ServerKey::generate(&mut rng()).unwrap())
+    }
+
+    async fn context() -> (Arc<Context>, mpsc::UnboundedReceiver<Settle>) {
+        let (held, released) = mpsc::unbounded_channel();
+        let switchboard = Arc::new(Switchboard::default());
+        let context = Context {
+            name: "test".to_owned(),
+            key: key().clone(),
+            limits: Arc::new(Limits::default()),
+            store: Arc::new(Held(held)),
+            broker: Arc::clone(&switchboard) as _,
+            switchboard,
+            passwords: Passwords::new().await.unwrap(),
+            secrets: Secrets::from_bytes(&[1; SECRET_BYTES]).unwrap(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
+        };
+        (Arc::new(context), released)
+    }
+
+    /// Serves one end of a pipe, with the default limit; gives the other.
+    fn serve_one(context: &Arc<Context>) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let deadline = Instant::now() + context.limits.set_up;
+        tokio::spawn(serve(theirs, None, deadline, Arc::clone(context)));
+        ours
+    }
+
+    async fn set_up_client(stream: &mut DuplexStream, frames: &mut Frames) -> ClientSession {
+        let der = key().to_pkcs8().unwrap();
+        let state = client::start(key().fingerprint(), ClientKey::danger_from_pkcs8(&der).unwrap(), None);
+        let (answer, state) = state.handle(&frames.next(stream).await.unwrap(), &mut rng()).unwrap();
+        write_frame(stream, &answer).await.unwrap();
+        let (answer, state) = state.handle(&frames.next(stream).await.unwrap(), &mut rng()).unwrap();
+        write_frame(stream, &answer).await.unwrap();
+        state.handle(&frames.next(stream).await.unwrap()).unwrap().session
+    }
+
+    // REQ T3
+    #[tokio::test(start_paused = true)]
+    async fn ten_seconds_are_the_limit_of_a_set_up() {
+        assert_eq!(Limits::default().set_up, Duration::from_secs(10));
+        let (context, _held) = context().await;
+        let begun = Instant::now();
+        let mut stream = serve_one(&context);
+        let mut frames = Frames::new(SET_UP_LIMIT);
+        frames.next(&mut stream).await.unwrap();
+        let last: serde_json::Value =
+            serde_json::from_slice(&frames.next(&mut stream).await.unwrap()).unwrap();
+        assert_eq!(last["header"]["status"], "fail");
+        // On a clock that moves only when everybody waits this is exact.
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        assert!(matches!(frames.next(&mut stream).await, Err(Ended::Closed)));
+    }
+
+    // REQ S2
+    #[tokio::test]
+    async fn draining_finishes_what_is_in_hand_and_refuses_the_rest() {
+        let (context, mut held) = context().await;
+        let mut stream = serve_one(&context);
+        let mut frames = Frames::new(SESSION_LIMIT);
+        let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
+        let session = SessionId::from_bytes([1; 32]);
+        let attach = sealer.request(1, Some(&session), &Attach {}, &mut rng()).unwrap();
+        write_frame(&mut stream, &attach).await.unwrap();
+        let in_hand = held.recv().await.unwrap();
+
+        context.draining.cancel();
+        let mut answer = async |stream: &mut DuplexStream| {
+            let payload = frames.next(stream).await?;
+            match opener.open(&payload).unwrap() {
+                Incoming::Answer { id, outcome } => Ok((id, outcome.map_err(|refusal| refusal.code))),
+                other => panic!("{other:?}"),
+            }
+        };
+        // The connection waits for the attachment to be settled before it hears anything else.
+        for id in [2, 3] {
+            let request = sealer.request(id, Some(&session), &FriendList {}, &mut rng()).unwrap();
+            write_frame(&mut stream, &request).await.unwrap();
+        }
+        let attached = mildam_protocol::command::AttachAnswer {
+            account: "alice".parse().unwrap(),
+            device: mildam_protocol::records::DeviceId::from_bytes([1; 16]),
+            nickname: String::new(),
+            expires_at: 1,
+        };
+        let answered = Committed { answer: serde_json::to_value(attached).unwrap(), news: Vec::new() };
+        in_hand(Ok(answered));
+        let (id, outcome) = answer(&mut stream).await.unwrap();
+        assert!(id == 1 && outcome.is_ok());
+        // Then at most refusals because of the stop, and the end.
+        let refused: Vec<_> = [answer(&mut stream).await, answer(&mut stream).await]
+            .into_iter()
+            .map_while(Result::ok)
+            .collect();
+        assert!(refused.iter().all(|(_, outcome)| *outcome == Err(Code::Draining)), "{refused:?}");
+        assert!(matches!(answer(&mut stream).await, Err(Ended::Closed)));
+    }
+
+    // REQ S2
+    #[tokio::test]
+    async fn while_a_write_is_in_hand_later_requests_hear_that_the_relay_stops() {
+        let (context, mut held) = context().await;
+        let mut stream = serve_one(&context);
+        let mut frames = Frames::new(SESSION_LIMIT);
+        let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
+        let session = SessionId::from_bytes([1; 32]);
+        let accept = mildam_protocol::command::FriendAccept { account: "bob".parse().unwrap() };
+        let request = sealer.request(1, Some(&session), &accept, &mut rng()).unwrap();
+        write_frame(&mut stream, &request).await.unwrap();
+        let in_hand = held.recv().await.unwrap();
+        context.draining.cancel();
+        let late = sealer.request(2, None, &ServerInfo {}, &mut rng()).unwrap();
+        write_frame(&mut stream, &late).await.unwrap();
+        let mut answer = async || match opener.open(&frames.next(&mut stream).await.unwrap()).unwrap() {
+            Incoming::Answer { id, outcome } => (id, outcome.map_err(|refusal| refusal.code)),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(answer().await, (2, Err(Code::Draining)));
+        in_hand(Ok(Committed::default()));
+        assert_eq!(answer().await, (1, Ok(serde_json::Value::Null)));
+        assert!(matches!(frames.next(&mut stream).await, Err(Ended::Closed)));
+    }
 }

@@ -114,8 +114,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
         stop_on_signals(shutdown.clone())?;
         let relay = Relay::bind(config).await?;
         announce(relay.ready(), json)?;
-        relay.serve(shutdown).await;
-        Ok(())
+        Ok(relay.serve(shutdown).await?)
     })
 }
 

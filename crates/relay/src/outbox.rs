@@ -117,15 +117,18 @@ impl Outbox {
 #[derive(Debug)]
 pub struct Reply {
     id: u64,
+    command: &'static str,
+    span: tracing::Span,
     outbox: Arc<Outbox>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Reply {
-    /// The duty to answer request `id`.
+    /// The duty to answer request `id`. The command's name is for the log, as is the span in which
+    /// this is called.
     #[must_use]
-    pub const fn new(id: u64, outbox: Arc<Outbox>, permit: OwnedSemaphorePermit) -> Self {
-        Self { id, outbox, permit: Some(permit) }
+    pub fn new(id: u64, command: &'static str, outbox: Arc<Outbox>, permit: OwnedSemaphorePermit) -> Self {
+        Self { id, command, span: tracing::Span::current(), outbox, permit: Some(permit) }
     }
 
     /// Answers.
@@ -134,6 +137,10 @@ impl Reply {
     }
 
     fn put(&mut self, outcome: Result<serde_json::Value, Refusal>) {
+        if let Err(Refusal { code, message }) = &outcome {
+            let command = self.command;
+            self.span.in_scope(|| tracing::info!(command, %code, reason = message, "a request was refused"));
+        }
         if let Some(permit) = self.permit.take() {
             self.outbox.answer(Outgoing::Answer { id: self.id, outcome, permit });
         }
@@ -169,7 +176,7 @@ mod tests {
 
     fn reply(outbox: &Arc<Outbox>, id: u64) -> Reply {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Reply::new(id, Arc::clone(outbox), permit)
+        Reply::new(id, "test", Arc::clone(outbox), permit)
     }
 
     // REQ T9

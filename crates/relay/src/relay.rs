@@ -31,7 +31,7 @@ pub enum RelayError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// The database.
-    #[error("the database cannot be opened: {0}")]
+    #[error("the database cannot be used: {0}")]
     Store(#[from] StoreError),
     /// The server key, its certificate, or the relay's secrets.
     #[error("{0}")]
@@ -79,10 +79,9 @@ pub struct Relay {
 /// Opens a relay and serves until `shutdown`.
 ///
 /// # Errors
-/// [`RelayError`] if it cannot be opened.
+/// [`RelayError`] if it cannot be opened, or its store breaks.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RelayError> {
-    Relay::bind(config).await?.serve(shutdown).await;
-    Ok(())
+    Relay::bind(config).await?.serve(shutdown).await
 }
 
 /// The server link of the last start with this data directory; `None` before the first.
@@ -161,10 +160,17 @@ impl Relay {
 
     /// Serves until `shutdown`; then accepts nothing more, finishes what is in hand, and closes the
     /// data. When this returns, the directory can be used by another relay.
-    pub async fn serve(self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// [`RelayError::Store`] if the store broke meanwhile.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RelayError> {
         let Context { tasks, draining, ending, store, .. } = &*self.context;
         tasks.spawn(listener::accept(self.listeners, self.permits, Arc::clone(&self.context)));
-        shutdown.cancelled().await;
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            // A relay that stores nothing is better stopped, and started again by whoever watches.
+            () = store.closed() => Err(StoreError::Closed.into()),
+        };
         tracing::info!("stopping: finishing what is in hand");
         draining.cancel();
         tasks.close();
@@ -176,6 +182,7 @@ impl Relay {
         store.close().await;
         drop(self.data);
         tracing::info!("stopped");
+        outcome
     }
 }
 

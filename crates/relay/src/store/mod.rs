@@ -5,8 +5,10 @@
 //! so no check can be out of date when its result is written.
 //!
 //! The traits are narrow, one for each domain, so that another database can be put behind them;
-//! [`conformance`](crate::store_conformance) is what each of them must pass.
+//! the tests in `conformance` are what each of them must pass.
 
+#[cfg(test)]
+mod conformance;
 mod row;
 pub mod sqlite;
 
@@ -48,6 +50,9 @@ pub enum StoreError {
         /// The newest schema that this program knows.
         known: i64,
     },
+    /// Nothing could be stored; what was asked together with others was undone together with them.
+    #[error("nothing could be stored")]
+    Unavailable,
     /// The store has stopped.
     #[error("the store is closed")]
     Closed,
@@ -115,6 +120,9 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`Rejection`] of the work, or a failure of the store.
     async fn read(&self, work: Work) -> Result<Committed, Rejection>;
+
+    /// Waits until the store takes no more writes, because it was closed or because it broke.
+    async fn closed(&self);
 
     /// Finishes what is queued and closes the database.
     async fn close(&self);

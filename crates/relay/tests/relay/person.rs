@@ -172,8 +172,8 @@ impl Person {
         let request = FriendRequest { account: other.account.clone(), greeting: "안녕".into() };
         self.client.ask(&request).await.unwrap();
         other.client.ask(&FriendAccept { account: self.account.clone() }).await.unwrap();
-        self.learn(&[other.account.clone()]).await;
-        other.learn(&[self.account.clone()]).await;
+        self.learn(std::slice::from_ref(&other.account)).await;
+        other.learn(std::slice::from_ref(&self.account)).await;
     }
 
     pub async fn learn(&mut self, accounts: &[AccountId]) {

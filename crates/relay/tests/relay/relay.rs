@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use mildam_protocol::ServerLink;
 use mildam_protocol::set_up::ServerKey;
-use mildam_relay::{Config, Relay};
+use mildam_relay::{Config, Relay, RelayError};
 use rand_core::UnwrapErr;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -47,7 +47,7 @@ pub struct TestRelay {
     pub plain: SocketAddr,
     data: TempDir,
     shutdown: CancellationToken,
-    served: JoinHandle<()>,
+    served: JoinHandle<Result<(), RelayError>>,
 }
 
 impl TestRelay {
@@ -81,7 +81,7 @@ impl TestRelay {
     /// Stops it; gives the data to look at or to start again with.
     pub async fn stop(self) -> TempDir {
         self.shutdown.cancel();
-        self.served.await.unwrap();
+        self.served.await.unwrap().unwrap();
         self.data
     }
 

@@ -48,8 +48,11 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`] if the file cannot be used.
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
+        Self::open_with(SqliteConnectOptions::new().filename(file)).await
+    }
+
+    async fn open_with(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -85,6 +88,10 @@ impl Store for SqliteStore {
         outcome
     }
 
+    async fn closed(&self) {
+        self.queue.closed().await;
+    }
+
     async fn close(&self) {
         self.stop.cancel();
         if let Some(writer) = self.writer.lock().await.take() {
@@ -99,3 +106,85 @@ impl Store for SqliteStore {
 struct SqliteTransaction<'c>(&'c mut SqliteConnection);
 
 impl Transaction for SqliteTransaction<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+
+    use super::super::conformance::{Place, store_conformance};
+    use super::super::{BoxFuture, commit, load};
+    use super::*;
+
+    struct File(TempDir);
+
+    impl File {
+        fn options(&self) -> SqliteConnectOptions {
+            SqliteConnectOptions::new().filename(self.0.path().join("relay.db"))
+        }
+    }
+
+    #[async_trait]
+    impl Place for File {
+        async fn open(&self) -> Arc<dyn Store> {
+            Arc::new(SqliteStore::open_with(self.options()).await.unwrap())
+        }
+    }
+
+    fn place() -> File {
+        File(tempfile::tempdir().unwrap())
+    }
+
+    store_conformance!(place);
+
+    fn fill(tx: &mut dyn Transaction, n: u64, bytes: usize) -> BoxFuture<'_, Result<Committed, Rejection>> {
+        Box::pin(async move {
+            let request = format!("{n} {}", "x".repeat(bytes));
+            let name = |text: &str| text.parse().unwrap();
+            tx.delete_request(&name("alice"), &name("bob")).await?;
+            tx.insert_request(&name("alice"), &name("bob"), &request, n).await?;
+            Ok(Committed::default())
+        })
+    }
+
+    // REQ S1
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_is_survived() {
+        let file = place();
+        let store = file.open().await;
+        for (name, byte) in [("alice", 1), ("bob", 2)] {
+            let account = super::super::conformance::new_account(name, byte);
+            let work: Work = Box::new(move |tx| {
+                Box::pin(async move {
+                    tx.insert_account(&account).await?;
+                    Ok(Committed::default())
+                })
+            });
+            commit(&*store, work).await.unwrap();
+        }
+        store.close().await;
+        // As large as it may ever get.
+        let full = SqliteStore::open_with(file.options().pragma("max_page_count", "60")).await.unwrap();
+        commit(&full, Box::new(|tx| fill(tx, 1, 10))).await.unwrap();
+        let refused = commit(&full, Box::new(|tx| fill(tx, 2, 1_000_000))).await;
+        assert!(matches!(refused, Err(Rejection::Store(_))), "{refused:?}");
+        let kept =
+            load(&full, |tx| Box::pin(async move { Ok(tx.requests_to(&"bob".parse().unwrap()).await?) }));
+        assert_eq!(kept.await.unwrap()[0].requested_at, 1);
+        commit(&full, Box::new(|tx| fill(tx, 3, 20))).await.unwrap();
+        full.close().await;
+    }
+
+    // REQ S1
+    #[tokio::test]
+    async fn data_of_a_newer_program_are_left_alone() {
+        let file = place();
+        file.open().await.close().await;
+        let mut connection = SqliteConnection::connect_with(&file.options()).await.unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 999").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let refused = SqliteStore::open_with(file.options()).await;
+        assert!(matches!(refused, Err(StoreError::Newer { found: 999, .. })));
+    }
+}

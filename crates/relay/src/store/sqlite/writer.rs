@@ -63,8 +63,12 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, works = settles.len(), "nothing could be stored");
+                // SQLite may have undone everything by itself; then there is nothing to undo.
+                if let Err(error) = self.execute("ROLLBACK").await {
+                    tracing::debug!(%error, "there was nothing to undo");
+                }
                 for settle in settles {
-                    settle(Err(StoreError::Closed.into()));
+                    settle(Err(StoreError::Unavailable.into()));
                 }
             }
         }
@@ -72,21 +76,28 @@ impl Writer {
 
     /// Runs all works and commits once. An error means that nothing of the group was stored.
     async fn run_group(&mut self, works: Vec<Work>) -> Result<Vec<Outcome>, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        self.execute("BEGIN IMMEDIATE").await?;
         let mut outcomes = Vec::with_capacity(works.len());
         for work in works {
-            let mut savepoint = transaction.begin().await?;
-            let outcome = work(&mut SqliteTransaction(&mut savepoint)).await;
+            self.execute("SAVEPOINT work").await?;
+            let outcome = work(&mut SqliteTransaction(&mut self.connection)).await;
             match outcome {
-                Ok(_) => savepoint.commit().await?,
+                Ok(_) => self.execute("RELEASE work").await?,
                 // A failing database may have undone the whole transaction by itself: nothing
                 // that ran in it can be trusted.
                 Err(Rejection::Store(error @ StoreError::Database(_))) => return Err(error),
-                Err(_) => savepoint.rollback().await?,
+                Err(_) => self.execute("ROLLBACK TO work; RELEASE work").await?,
             }
             outcomes.push(outcome);
         }
-        transaction.commit().await?;
+        self.execute("COMMIT").await?;
         Ok(outcomes)
+    }
+
+    /// Runs a statement as it is. The transactions of `sqlx` count their own depth and would lose
+    /// count where SQLite ends a transaction by itself, as it does when the disk is full.
+    async fn execute(&mut self, statement: &'static str) -> Result<(), StoreError> {
+        sqlx::raw_sql(statement).execute(&mut self.connection).await?;
+        Ok(())
     }
 }

@@ -1,0 +1,652 @@
+//! What every store must do. A backend's tests say
+//! `store_conformance!(place)`, where `place()` makes an empty [`Place`].
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use async_trait::async_trait;
+use mildam_protocol::command::StoredAnswer;
+use mildam_protocol::records::bytes::Bytes;
+use mildam_protocol::records::id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};
+use mildam_protocol::records::keys::Signature;
+use mildam_protocol::records::membership::Membership;
+use mildam_protocol::records::room::{
+    Change, EpochAnnouncement, Member, Role, RoomChange, RoomKind, SealedProfile, Suite, Wrap,
+};
+use mildam_protocol::records::{
+    Certificate, DeviceList, DevicePublicKey, IdentityPublicKey, ListSigner, LogEntry, LogItem, LogPosition,
+    PreKeyPublic, Receipt, ReceiptKind, SignedPreKey, WrapPublicKey,
+};
+use mildam_protocol::set_up::ServerKey;
+use mildam_protocol::{Code, Refusal};
+use tokio::sync::oneshot;
+
+use super::{
+    BoxFuture, Committed, EntryRange, EntryRow, EpochRange, EpochRow, FirstKeys, MemberRow, MessagePlace,
+    NewAccount, Rejection, RoomRow, SessionRow, Store, StoreError, Transaction, Work, commit, load,
+};
+
+/// Where a store keeps its data: opening it again finds them.
+#[async_trait]
+pub(crate) trait Place: Send + Sync {
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+macro_rules! store_conformance {
+    ($place:path) => {
+        $crate::store::conformance::store_conformance!($place =>
+            accounts, sessions, friends, rooms, have_met, entries, messages, epochs, receipts,
+            refusals_undo_their_own_work_only, conflicts_harm_nobody_else,
+            works_settle_in_the_order_of_their_commits, reading_changes_nothing, what_was_settled_is_durable
+        );
+    };
+    ($place:path => $($name:ident),*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            $crate::store::conformance::$name(&$place()).await;
+        }
+    )*};
+}
+pub(crate) use store_conformance;
+
+fn account(name: &str) -> AccountId {
+    name.parse().unwrap()
+}
+
+fn hash(byte: u8) -> Hash {
+    Hash::from_bytes([byte; 32])
+}
+
+fn device(byte: u8) -> DeviceId {
+    DeviceId::from_bytes([byte; 16])
+}
+
+const SIGNATURE: Signature = Signature::from_bytes([7; 64]);
+
+/// The store judges no record, so one RSA key serves everybody.
+fn spki() -> &'static [u8] {
+    static SPKI: OnceLock<Vec<u8>> = OnceLock::new();
+    SPKI.get_or_init(|| {
+        let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+        ServerKey::generate(&mut rng).unwrap().spki().to_vec()
+    })
+}
+
+fn device_key(byte: u8) -> DevicePublicKey {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[byte; 32]).verifying_key();
+    DevicePublicKey::from_bytes(key.as_bytes()).unwrap()
+}
+
+pub(crate) fn new_account(name: &str, byte: u8) -> NewAccount {
+    let id = account(name);
+    let identity_key = IdentityPublicKey::from_spki(spki()).unwrap();
+    let certificate = Certificate {
+        account: id.clone(),
+        device: device(byte),
+        wrap_key: WrapPublicKey::from_spki(spki()).unwrap(),
+        device_key: device_key(byte),
+        created_at: 1,
+        signature: SIGNATURE,
+    };
+    NewAccount {
+        nickname: format!("{name} 님"),
+        password_hash: "$argon2id$".to_owned(),
+        email_tag: hash(byte),
+        email_sealed: vec![byte; 40],
+        sealed_identity: vec![byte; 2000],
+        keys: FirstKeys {
+            list: DeviceList {
+                account: id.clone(),
+                identity: identity_key.fingerprint(),
+                generation: 1,
+                version: 1,
+                previous: None,
+                certificates: vec![certificate],
+                signer: ListSigner::Identity,
+                signature: Bytes(vec![byte; 384]),
+            },
+            prekey: SignedPreKey {
+                account: id.clone(),
+                device: device(byte),
+                public: PreKeyPublic::from_bytes(&[byte; 1216]).unwrap(),
+                created_at: 1,
+                signature: SIGNATURE,
+            },
+        },
+        identity_key,
+        id,
+        created_at: 1,
+    }
+}
+
+const ROOM: RoomId = RoomId::from_bytes([200; 32]);
+
+fn room_row(id: RoomId) -> RoomRow {
+    RoomRow {
+        id,
+        kind: RoomKind::Group,
+        suite: Suite::Mildam1,
+        version: 1,
+        head: hash(1),
+        epoch: 0,
+        epoch_hash: None,
+        epoch_version: 0,
+        end: LogPosition::START,
+        closed: false,
+    }
+}
+
+fn member_row(name: &str, start: u64, gone: Option<(u64, u64)>) -> MemberRow {
+    MemberRow {
+        member: Member { account: account(name), identity: hash(9), role: Role::Member },
+        start: LogPosition { seq: start, hash: hash(3) },
+        gone,
+    }
+}
+
+fn change(version: u64) -> RoomChange {
+    RoomChange {
+        room: Some(ROOM),
+        version,
+        previous: Some(hash(4)),
+        actor: account("alice"),
+        actor_device: device(1),
+        actor_list: hash(5),
+        at: version,
+        change: Change::Left,
+        signature: SIGNATURE,
+    }
+}
+
+fn entry_row(seq: u64) -> EntryRow {
+    let entry = LogEntry::Change(Box::new(change(seq)));
+    EntryRow {
+        at: LogPosition { seq, hash: hash(seq as u8 + 50) },
+        hash: entry.hash(),
+        entry,
+        snapshot: None,
+        stored_at: 1000 + seq,
+    }
+}
+
+/// Writes and waits; the work must succeed.
+async fn write<T, F>(store: &dyn Store, work: F) -> T
+where
+    T: Send + 'static,
+    F: for<'t> FnOnce(&'t mut dyn Transaction) -> BoxFuture<'t, Result<T, Rejection>> + Send + 'static,
+{
+    let (put, got) = oneshot::channel();
+    let work: Work = Box::new(move |tx| {
+        Box::pin(async move {
+            let _ = put.send(work(tx).await?);
+            Ok(Committed::default())
+        })
+    });
+    commit(store, work).await.unwrap();
+    got.await.unwrap()
+}
+
+async fn read<T, F>(store: &dyn Store, work: F) -> T
+where
+    T: Send + 'static,
+    F: for<'t> FnOnce(&'t mut dyn Transaction) -> BoxFuture<'t, Result<T, Rejection>> + Send + 'static,
+{
+    load(store, work).await.unwrap()
+}
+
+async fn insert_people(store: &dyn Store) {
+    write(store, |tx| {
+        Box::pin(async move {
+            for (name, byte) in [("alice", 1), ("bob", 2), ("carol", 3)] {
+                tx.insert_account(&new_account(name, byte)).await?;
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+async fn insert_room(store: &dyn Store) {
+    insert_people(store).await;
+    write(store, |tx| {
+        Box::pin(async move {
+            tx.save_room(&room_row(ROOM)).await?;
+            for name in ["bob", "alice"] {
+                tx.save_member(&ROOM, &member_row(name, 0, None)).await?;
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+pub(crate) async fn accounts(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    read(&*store, |tx| {
+        Box::pin(async move {
+            let alice = new_account("alice", 1);
+            let row = tx.account(&alice.id).await?.unwrap();
+            assert_eq!((row.nickname.as_str(), row.password_hash.as_str()), ("alice 님", "$argon2id$"));
+            let standing = tx.standing(&alice.id).await?.unwrap();
+            assert_eq!((standing.list, row.list), (alice.keys.list.hash(), alice.keys.list.hash()));
+            assert_eq!(standing.identity, alice.identity_key.fingerprint());
+            let keys = tx.keys(&alice.id).await?.unwrap();
+            assert_eq!(
+                (keys.keys.lists, keys.keys.prekeys),
+                (vec![alice.keys.list], vec![alice.keys.prekey])
+            );
+            assert_eq!(keys.keys.identity_key, alice.identity_key);
+            assert_eq!(tx.device_key(&alice.id, &device(1)).await?, Some(device_key(1)));
+            assert_eq!(tx.device_key(&alice.id, &device(2)).await?, None, "bob's device");
+            let marks = tx.prekey_marks(&alice.id, 0).await?;
+            assert_eq!(marks.len(), 1);
+            assert!(marks[0].current && marks[0].device == device(1));
+            assert_eq!(tx.email_holder(&hash(2)).await?, Some(account("bob")));
+            assert_eq!(tx.email_holder(&hash(9)).await?, None);
+            let nobody = account("nobody");
+            assert!(tx.account(&nobody).await?.is_none() && tx.keys(&nobody).await?.is_none());
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn sessions(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    let row = |expires_at| SessionRow { account: account("alice"), device: device(1), expires_at };
+    write(&*store, move |tx| {
+        Box::pin(async move {
+            tx.put_session(&hash(1), &row(10)).await?;
+            assert_eq!(tx.session(&hash(1)).await?, Some(row(10)));
+            tx.renew_session(&hash(1), 20).await?;
+            assert_eq!(tx.session(&hash(1)).await?, Some(row(20)));
+            tx.put_session(&hash(2), &row(30)).await?;
+            assert_eq!(tx.session(&hash(1)).await?, None, "a device has one session");
+            tx.delete_session(&hash(2)).await?;
+            assert_eq!(tx.session(&hash(2)).await?, None);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn friends(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let [alice, bob, carol] = ["alice", "bob", "carol"].map(account);
+            tx.insert_request(&alice, &bob, "안녕", 5).await?;
+            assert!(tx.has_request(&alice, &bob).await? && !tx.has_request(&bob, &alice).await?);
+            let (to, from) = (tx.requests_to(&bob).await?, tx.requests_from(&alice).await?);
+            assert_eq!((to[0].nickname.as_str(), from[0].nickname.as_str()), ("alice 님", ""));
+            assert_eq!((to[0].greeting.as_str(), to[0].requested_at), ("안녕", 5));
+            assert_eq!((&to[0].account, &from[0].account), (&alice, &bob));
+            assert!(tx.delete_request(&alice, &bob).await?);
+            assert!(!tx.delete_request(&alice, &bob).await?);
+            tx.insert_friends(&alice, &bob, 6).await?;
+            tx.insert_friends(&carol, &alice, 7).await?;
+            assert_eq!(tx.friends_since(&bob, &alice).await?, Some(6));
+            assert_eq!(tx.friends_since(&bob, &carol).await?, None);
+            let friends = tx.friends(&alice).await?;
+            let names: Vec<_> = friends.iter().map(|friend| friend.nickname.as_str()).collect();
+            assert_eq!(names, ["bob 님", "carol 님"]);
+            assert_eq!((tx.friend_count(&alice).await?, tx.friend_count(&bob).await?), (2, 1));
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn rooms(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let [alice, bob] = ["alice", "bob"].map(account);
+            assert_eq!(tx.room(&ROOM).await?, Some(room_row(ROOM)));
+            let moved = RoomRow {
+                version: 2,
+                head: hash(2),
+                epoch: 3,
+                epoch_hash: Some(hash(4)),
+                epoch_version: 2,
+                end: LogPosition { seq: 5, hash: hash(6) },
+                closed: true,
+                ..room_row(ROOM)
+            };
+            tx.save_room(&moved).await?;
+            assert_eq!(tx.room(&ROOM).await?, Some(moved.clone()));
+            assert_eq!(tx.room(&RoomId::from_bytes([1; 32])).await?, None);
+
+            tx.insert_direct_room(&bob, &alice, &ROOM).await?;
+            assert_eq!(tx.direct_room(&alice, &bob).await?, Some(ROOM));
+            assert_eq!(tx.direct_room(&bob, &alice).await?, Some(ROOM));
+
+            let names = |rows: &[MemberRow]| -> Vec<String> {
+                rows.iter().map(|row| row.member.account.to_string()).collect()
+            };
+            assert_eq!(names(&tx.members(&ROOM).await?), ["alice", "bob"]);
+            let gone = member_row("bob", 0, Some((4, 2)));
+            tx.save_member(&ROOM, &gone).await?;
+            assert_eq!(tx.member(&ROOM, &bob).await?, Some(gone.clone()));
+            assert_eq!(names(&tx.members(&ROOM).await?), ["alice"]);
+            assert_eq!(tx.rooms_of(&bob).await?, [(moved, gone)]);
+            assert_eq!((tx.room_count(&alice).await?, tx.room_count(&bob).await?), (1, 0));
+
+            let membership = Membership::created(&created()).unwrap();
+            assert_eq!(tx.membership(&ROOM).await?, None);
+            tx.save_room(&room_row(membership.room())).await?;
+            tx.save_membership(&membership).await?;
+            tx.save_membership(&membership).await?;
+            assert_eq!(tx.membership(&membership.room()).await?, Some(membership));
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+fn created() -> RoomChange {
+    let owner = Member { account: account("alice"), identity: hash(9), role: Role::Owner };
+    RoomChange {
+        room: None,
+        previous: None,
+        change: Change::Created {
+            nonce: hash(1),
+            kind: RoomKind::Group,
+            suite: Suite::Mildam1,
+            members: vec![owner],
+        },
+        ..change(1)
+    }
+}
+
+pub(crate) async fn have_met(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let [alice, bob, carol] = ["alice", "bob", "carol"].map(account);
+            assert!(tx.have_met(&alice, &bob).await?);
+            assert!(!tx.have_met(&alice, &carol).await?);
+            // Bob goes by entry 5. Who comes by it or later never was there with him.
+            tx.save_member(&ROOM, &member_row("bob", 0, Some((5, 1)))).await?;
+            tx.save_member(&ROOM, &member_row("carol", 5, None)).await?;
+            assert!(!tx.have_met(&bob, &carol).await? && !tx.have_met(&carol, &bob).await?);
+            tx.save_member(&ROOM, &member_row("carol", 3, None)).await?;
+            assert!(tx.have_met(&bob, &carol).await? && tx.have_met(&carol, &bob).await?);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn entries(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let snapshot = Membership::created(&created()).unwrap().snapshot();
+            for seq in 1..=5 {
+                let snapshot = (seq == 3).then(|| snapshot.clone());
+                tx.insert_entry(&ROOM, &EntryRow { snapshot, ..entry_row(seq) }).await?;
+            }
+            let third = StoredAnswer { seq: 3, stored_at: 1003 };
+            assert_eq!(tx.find_entry(&ROOM, &entry_row(3).hash).await?, Some(third));
+            assert_eq!(tx.find_entry(&ROOM, &hash(0)).await?, None);
+            assert_eq!(tx.log_hash(&ROOM, 5).await?, Some(hash(55)));
+            for beyond in [0, 6, u64::MAX] {
+                assert_eq!(tx.log_hash(&ROOM, beyond).await?, None);
+            }
+            let range = EntryRange { after: 1, to: 4, limit: 10, joined_by: 0 };
+            let seen = |items: &[LogItem]| -> Vec<(u64, bool)> {
+                items
+                    .iter()
+                    .map(|item| match item {
+                        LogItem::Entry { seq, entry, snapshot, .. } => {
+                            assert_eq!(*entry, entry_row(*seq).entry);
+                            (*seq, snapshot.is_some())
+                        }
+                        LogItem::Epoch { .. } => panic!("no epoch was asked for"),
+                    })
+                    .collect()
+            };
+            let read = tx.entries(&ROOM, range).await?;
+            assert_eq!(seen(&read), [(2, false), (3, false), (4, false)]);
+            let joiner = EntryRange { joined_by: 3, limit: 2, ..range };
+            assert_eq!(seen(&tx.entries(&ROOM, joiner).await?), [(2, false), (3, true)]);
+            let nothing = EntryRange { after: u64::MAX, ..range };
+            assert!(tx.entries(&ROOM, nothing).await?.is_empty());
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn messages(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let id = |byte| ClientMessageId::from_bytes([byte; 16]);
+            for (seq, epoch, n) in [(1, 1, 0), (2, 1, 7), (3, 2, 0)] {
+                tx.insert_entry(&ROOM, &entry_row(seq)).await?;
+                let place = MessagePlace { epoch, n, seq };
+                tx.insert_message(&ROOM, &device(1), &id(seq as u8), place).await?;
+            }
+            let second = StoredAnswer { seq: 2, stored_at: 1002 };
+            assert_eq!(tx.find_message(&ROOM, &device(1), &id(2)).await?, Some(second));
+            assert_eq!(tx.find_message(&ROOM, &device(2), &id(2)).await?, None);
+            assert_eq!(tx.last_n(&ROOM, &device(1), 1).await?, Some(7));
+            assert_eq!(tx.last_n(&ROOM, &device(1), 2).await?, Some(0));
+            assert_eq!(tx.last_n(&ROOM, &device(1), 3).await?, None);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+fn wrap(name: &str, byte: u8) -> Wrap {
+    Wrap {
+        account: account(name),
+        device: device(byte),
+        prekey: hash(byte),
+        rsa: Bytes(vec![byte; 384]),
+        kem: Bytes(vec![byte; 1120]),
+        key: Bytes(vec![byte; 48]),
+    }
+}
+
+fn epoch_row(epoch: u64, after_seq: u64) -> EpochRow {
+    let announcement = EpochAnnouncement {
+        room: ROOM,
+        epoch,
+        previous: None,
+        announcer: account("alice"),
+        announcer_device: device(1),
+        version: 1,
+        head: hash(1),
+        seen_seq: 0,
+        seen_hash: Hash::ZERO,
+        recipients: Vec::new(),
+        profile: None,
+        commitment: hash(2),
+        signature: SIGNATURE,
+    };
+    EpochRow {
+        hash: announcement.hash(),
+        announcement,
+        after_seq,
+        wraps: vec![wrap("alice", 1), wrap("bob", 2)],
+        profile: (epoch == 1).then(|| SealedProfile(Bytes(vec![5; 60]))),
+        stored_at: 2000 + epoch,
+    }
+}
+
+pub(crate) async fn epochs(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            for (epoch, after) in [(1, 1), (2, 4), (3, 4)] {
+                tx.insert_epoch(&epoch_row(epoch, after)).await?;
+            }
+            let found = StoredAnswer { seq: 4, stored_at: 2002 };
+            assert_eq!(tx.find_epoch(&ROOM, &epoch_row(2, 4).hash).await?, Some(found));
+            assert_eq!(tx.find_epoch(&ROOM, &hash(0)).await?, None);
+            assert_eq!(tx.epoch_time(&ROOM, 3).await?, Some(2003));
+            assert_eq!(tx.epoch_time(&ROOM, 0).await?, None);
+            let all = EpochRange { after: 0, to: 9, behind: 0, limit: 9 };
+            let items = tx.epochs(&ROOM, &device(2), all).await?;
+            assert_eq!(items.len(), 3);
+            let first = LogItem::Epoch {
+                after: 1,
+                stored_at: 2001,
+                announcement: Box::new(epoch_row(1, 1).announcement),
+                wrap: Some(Box::new(wrap("bob", 2))),
+                profile: epoch_row(1, 1).profile,
+            };
+            assert_eq!(items[0], first);
+            let left_out = tx.epochs(&ROOM, &device(3), all).await?;
+            assert!(matches!(left_out[..], [LogItem::Epoch { wrap: None, .. }, ..]));
+            for (range, expected) in [
+                (EpochRange { after: 1, ..all }, 2),
+                (EpochRange { to: 2, ..all }, 2),
+                (EpochRange { behind: 1, ..all }, 2),
+                (EpochRange { behind: 4, ..all }, 0),
+                (EpochRange { limit: 1, ..all }, 1),
+            ] {
+                assert_eq!(tx.epochs(&ROOM, &device(1), range).await?.len(), expected, "{range:?}");
+            }
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn receipts(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let receipt = |kind, seq| Receipt {
+                room: ROOM,
+                kind,
+                seq,
+                hash: hash(1),
+                account: account("bob"),
+                device: device(2),
+                signature: SIGNATURE,
+            };
+            let (delivered, read) = (ReceiptKind::Delivered, ReceiptKind::Read);
+            for receipt in [receipt(delivered, 3), receipt(read, 2), receipt(delivered, 5)] {
+                tx.put_receipt(&receipt).await?;
+            }
+            assert_eq!(tx.receipts(&ROOM).await?, [receipt(delivered, 5), receipt(read, 2)]);
+            assert_eq!(tx.receipt_seq(&ROOM, &account("bob"), delivered).await?, Some(5));
+            assert_eq!(tx.receipt_seq(&ROOM, &account("alice"), read).await?, None);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+/// A work that adds an account and then ends as told.
+fn sign_up(name: &'static str, byte: u8, end: Result<(), Code>) -> Work {
+    Box::new(move |tx| {
+        Box::pin(async move {
+            tx.insert_account(&new_account(name, byte)).await?;
+            end.map_err(|code| Refusal::new(code, "no"))?;
+            Ok(Committed::default())
+        })
+    })
+}
+
+async fn exists(store: &dyn Store, name: &'static str) -> bool {
+    read(store, move |tx| Box::pin(async move { Ok(tx.standing(&account(name)).await?.is_some()) })).await
+}
+
+pub(crate) async fn refusals_undo_their_own_work_only(place: &dyn Place) {
+    let store = place.open().await;
+    let (alice, bob, carol) = tokio::join!(
+        commit(&*store, sign_up("alice", 1, Ok(()))),
+        commit(&*store, sign_up("bob", 2, Err(Code::Forbidden))),
+        commit(&*store, sign_up("carol", 3, Ok(()))),
+    );
+    assert!(alice.is_ok() && carol.is_ok());
+    assert!(matches!(bob, Err(Rejection::Refused(refusal)) if refusal.code == Code::Forbidden));
+    assert!(exists(&*store, "alice").await && exists(&*store, "carol").await);
+    assert!(!exists(&*store, "bob").await);
+    store.close().await;
+}
+
+pub(crate) async fn conflicts_harm_nobody_else(place: &dyn Place) {
+    let store = place.open().await;
+    let (alice, again, carol) = tokio::join!(
+        commit(&*store, sign_up("alice", 1, Ok(()))),
+        commit(&*store, sign_up("alice", 1, Ok(()))),
+        commit(&*store, sign_up("carol", 3, Ok(()))),
+    );
+    assert!(alice.is_ok() && carol.is_ok());
+    assert!(matches!(again, Err(Rejection::Store(StoreError::Conflict))));
+    assert!(exists(&*store, "alice").await && exists(&*store, "carol").await);
+    store.close().await;
+}
+
+pub(crate) async fn works_settle_in_the_order_of_their_commits(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..300 {
+        let (put, got) = oneshot::channel();
+        let work: Work = Box::new(move |tx| {
+            Box::pin(async move {
+                let mut room = tx.room(&ROOM).await?.unwrap();
+                room.end.seq += 1;
+                tx.save_room(&room).await?;
+                put.send(room.end.seq).unwrap();
+                Ok(Committed::default())
+            })
+        });
+        let order = Arc::clone(&order);
+        let mut got = got;
+        let settle = Box::new(move |outcome: Result<Committed, Rejection>| {
+            outcome.unwrap();
+            order.lock().unwrap().push(got.try_recv().unwrap());
+        });
+        store.write(work, settle).await.unwrap();
+    }
+    store.close().await;
+    assert_eq!(*order.lock().unwrap(), (1..=300).collect::<Vec<_>>());
+}
+
+pub(crate) async fn reading_changes_nothing(place: &dyn Place) {
+    let store = place.open().await;
+    // Whether it is refused or undone is the store's affair.
+    let _ = store.read(sign_up("alice", 1, Ok(()))).await;
+    assert!(!exists(&*store, "alice").await);
+    assert!(commit(&*store, sign_up("alice", 1, Ok(()))).await.is_ok());
+    store.close().await;
+}
+
+pub(crate) async fn what_was_settled_is_durable(place: &dyn Place) {
+    let store = place.open().await;
+    commit(&*store, sign_up("alice", 1, Ok(()))).await.unwrap();
+    store.close().await;
+    let closed = commit(&*store, sign_up("bob", 2, Ok(()))).await;
+    assert!(matches!(closed, Err(Rejection::Store(_))));
+    drop(store);
+    let store = place.open().await;
+    assert!(exists(&*store, "alice").await && !exists(&*store, "bob").await);
+    store.close().await;
+}
