@@ -40,7 +40,8 @@ impl Server {
         let relay = Relay::bind(config).await.unwrap();
         let (link, listen) = (relay.ready().link.to_string(), relay.ready().tls);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(relay.serve(stop.clone()));
+        let serve = relay.serve(stop.clone());
+        let task = tokio::spawn(async move { serve.await.unwrap() });
         Self { data: data.to_owned(), link, listen, stop, task }
     }
 
