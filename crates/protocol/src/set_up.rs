@@ -105,3 +105,5 @@ impl SetUpError {
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod vectors;

@@ -65,6 +65,11 @@ impl Keys {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn all(&self) -> [[u8; 32]; 4] {
+        [*self.client_to_server, *self.server_to_client, *self.client_confirm, *self.server_confirm]
+    }
+
     fn confirmation(key: &[u8; 32], label: &str, transcript: &Hash) -> Hmac<Sha256> {
         // A key shorter than SHA-256's block of 64 bytes is filled up with zeros (RFC 2104).
         let mut block = Zeroizing::new([0; 64]);

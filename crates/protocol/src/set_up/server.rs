@@ -89,6 +89,13 @@ pub struct ExpectConfirmation {
     transcript: Hash,
 }
 
+#[cfg(test)]
+impl ExpectConfirmation {
+    pub(super) fn keys_for_vectors(&self) -> [[u8; 32]; 4] {
+        self.keys.all()
+    }
+}
+
 impl ExpectConfirmation {
     /// Takes the confirmation, answers with the server's own, and activates the session key.
     ///

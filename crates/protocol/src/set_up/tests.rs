@@ -10,7 +10,7 @@ use crate::session::{ClientSession, ServerSession};
 
 type Rng = UnwrapErr<SysRng>;
 
-fn rng() -> Rng {
+pub(crate) fn rng() -> Rng {
     UnwrapErr(SysRng)
 }
 
