@@ -1,6 +1,8 @@
 //! What must hold when something goes wrong: broken bytes, killed programs, prying eyes.
 
+mod kills;
 mod peer;
+mod secrecy;
 mod set_up;
 
 /// Every failure is an error with its story, so that tests read as what they show.

@@ -1,2 +1,5 @@
-//! Placeholder
-fn main() {}
+//! The windows, as people use them. Run by `cargo xtask test`, on a desktop that nobody sees.
+
+mod desktop;
+mod story;
+mod window;

@@ -66,6 +66,12 @@ impl<'a> Window<'a> {
         self.locate("xpath", &format!("//*[@data-testid='{name}'][contains(., \"{text}\")]"))
     }
 
+    /// Waits for the message with exactly this text in this state.
+    pub fn message(&self, text: &str, state: &str) -> Result<Element<'_>> {
+        let row = format!("//*[@data-testid='message' and @data-state='{state}']");
+        self.locate("xpath", &format!("{row}[.//*[normalize-space(text())=\"{text}\"]]"))
+    }
+
     /// How many elements a CSS selector names right now.
     pub fn count(&self, css: &str) -> Result<usize> {
         let script = "return document.querySelectorAll(arguments[0]).length";
@@ -112,12 +118,6 @@ impl Element<'_> {
     /// Puts the cursor into it and types a text, without an input method.
     pub fn enter(&self, text: &str) -> Result<()> {
         self.post("value", &json!({"text": text})).map(drop)
-    }
-
-    /// The text that a person sees in it.
-    pub fn text(&self) -> Result<String> {
-        let answer = self.window.driver.get(&self.path("text"))?;
-        Ok(answer.as_str().context("a text")?.to_owned())
     }
 
     /// The value of a property, as JavaScript sees it.
