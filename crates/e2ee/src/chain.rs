@@ -3,17 +3,17 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use mildam_records::bytes::Bytes;
 use mildam_records::message::MessageSalt;
 use mildam_records::{Canonical, DeviceId, Hash, RoomId};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::KeyError;
 use crate::padding;
 use crate::seal::{self, IV, Key};
+use crate::secret::SecretBytes;
 
 /// The farthest that a sender's number may jump.
 pub(crate) const MAX_JUMP: u64 = 1024;
@@ -21,14 +21,8 @@ pub(crate) const MAX_JUMP: u64 = 1024;
 /// `CK_n`, and n. Used from the sender's and from each receiver's side.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Chain {
-    key: Bytes,
+    key: SecretBytes,
     n: u64,
-}
-
-impl Drop for Chain {
-    fn drop(&mut self) {
-        self.key.0.zeroize();
-    }
 }
 
 impl fmt::Debug for Chain {
@@ -54,7 +48,7 @@ impl Chain {
         let info =
             Canonical::new("mildam/chain/v1").bytes(room.as_bytes()).integer(epoch).bytes(device.as_bytes());
         let key: Key = seal::derive(b"mildam/chain/v1", room_key, &info)?;
-        Ok(Self { key: Bytes(key.to_vec()), n: 0 })
+        Ok(Self { key: key.as_slice().into(), n: 0 })
     }
 
     /// The number of the next message.
@@ -67,8 +61,7 @@ impl Chain {
         let next = self.n.checked_add(1).ok_or(KeyError::Primitive("chain"))?;
         let message_key = hmac(&self.key, &[1])?;
         let key = hmac(&self.key, &[2])?;
-        self.key.0.zeroize();
-        self.key = Bytes(key.to_vec());
+        self.key = key.as_slice().into();
         self.n = next;
         Ok(MessageKey(message_key))
     }

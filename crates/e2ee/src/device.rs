@@ -15,10 +15,11 @@ use rsa::{Oaep, RsaPrivateKey};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use x_wing::{DecapsulationKeyRejectNonContrib, Decapsulator, KeyExport, TryDecapsulate};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::KeyError;
 use crate::identity::{IdentityKey, generate_rsa, spki};
+use crate::secret::{self, SecretBytes};
 use crate::wrap::OAEP_LABEL;
 
 /// The private half of a wrap key, RSA-3072.
@@ -69,7 +70,13 @@ impl DeviceKey {
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *seed);
-        Self(SigningKey::from_bytes(&seed))
+        Self::from_seed(&seed)
+    }
+
+    /// Takes the 32-byte seed of RFC 8032.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
     }
 
     fn public(&self) -> Result<DevicePublicKey, KeyError> {
@@ -92,14 +99,24 @@ impl PreKey {
     pub fn generate(rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *seed);
-        Self::from_seed(seed)
+        Self::from_seed(&seed)
     }
 
-    fn from_seed(seed: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
+    /// Takes the 32-byte seed that X-Wing calls the decapsulation key.
+    ///
+    /// # Errors
+    /// [`KeyError::Generation`]
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
+        let seed = Zeroizing::new(*seed);
         let key = DecapsulationKeyRejectNonContrib::from(*seed);
         let public = PreKeyPublic::from_bytes(&key.encapsulation_key().to_bytes())
             .map_err(|_| KeyError::Generation)?;
         Ok(Self { seed, public })
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn public(&self) -> &PreKeyPublic {
+        &self.public
     }
 
     pub(crate) fn decapsulate(&self, c2: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
@@ -238,18 +255,18 @@ impl DeviceSecrets {
             format: FORMAT,
             account: self.account().clone(),
             created_at: self.certificate.created_at,
-            wrap: wrap.as_bytes().to_vec().into(),
-            signer: self.signer.0.to_bytes().to_vec().into(),
+            wrap: wrap.as_bytes().into(),
+            signer: self.signer.0.as_bytes().as_slice().into(),
             prekeys: self
                 .prekeys
                 .iter()
                 .map(|(prekey, signed)| StoredPreKey {
-                    seed: prekey.seed.to_vec().into(),
+                    seed: prekey.seed.as_slice().into(),
                     created_at: signed.created_at,
                 })
                 .collect(),
         };
-        serde_json::to_vec(&stored).map(Zeroizing::new).map_err(|_| KeyError::Primitive("key encoding"))
+        secret::to_json(&stored)
     }
 
     /// Reads what [`Self::to_secret_bytes`] wrote. Certificates and signatures are made again:
@@ -263,19 +280,19 @@ impl DeviceSecrets {
         if stored.format != FORMAT {
             return Err(malformed);
         }
-        let seed = |bytes: &Bytes| bytes.0.as_slice().try_into().map(Zeroizing::new).map_err(|_| malformed);
+        let seed = |bytes: &SecretBytes| (**bytes).try_into().map(Zeroizing::new).map_err(|_| malformed);
         let mut prekeys = stored.prekeys.iter().rev();
         let oldest = prekeys.next().ok_or(malformed)?;
         let mut secrets = Self::new(
             stored.account.clone(),
             WrapKey::from_pkcs8(&stored.wrap)?,
-            DeviceKey(SigningKey::from_bytes(&*seed(&stored.signer)?)),
-            PreKey::from_seed(seed(&oldest.seed)?)?,
+            DeviceKey::from_seed(&*seed(&stored.signer)?),
+            PreKey::from_seed(&*seed(&oldest.seed)?)?,
             stored.created_at,
         )?;
         secrets.prekeys.clear();
         for prekey in stored.prekeys.iter().rev() {
-            secrets.add_prekey(PreKey::from_seed(seed(&prekey.seed)?)?, prekey.created_at);
+            secrets.add_prekey(PreKey::from_seed(&*seed(&prekey.seed)?)?, prekey.created_at);
         }
         Ok(secrets)
     }
@@ -299,33 +316,17 @@ struct Stored {
     format: u64,
     account: AccountId,
     created_at: u64,
-    wrap: Bytes,
-    signer: Bytes,
+    wrap: SecretBytes,
+    signer: SecretBytes,
     prekeys: Vec<StoredPreKey>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredPreKey {
-    seed: Bytes,
+    seed: SecretBytes,
     created_at: u64,
 }
-
-impl Zeroize for Stored {
-    fn zeroize(&mut self) {
-        self.wrap.0.zeroize();
-        self.signer.0.zeroize();
-        self.prekeys.iter_mut().for_each(|prekey| prekey.seed.0.zeroize());
-    }
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        self.zeroize();
-    }
-}
-
-impl ZeroizeOnDrop for Stored {}
 
 /// Generation 1, version 1 of an account's device list: one device, signed by the identity key.
 ///
@@ -348,4 +349,78 @@ pub fn first_device_list(
     };
     list.signature = identity.sign(list.signed_bytes().as_bytes(), rng)?.into();
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, NOW, account, rng};
+    use crate::wrap::{Purpose, unwrap, wrap};
+
+    // REQ A4
+    #[test]
+    fn keys_that_were_just_made_work() {
+        let secrets = DeviceSecrets::new(
+            account("erin"),
+            WrapKey::generate(&mut rng()).unwrap(),
+            DeviceKey::generate(&mut rng()),
+            PreKey::generate(&mut rng()).unwrap(),
+            NOW,
+        )
+        .unwrap();
+        let identity = IdentityKey::generate(&mut rng()).unwrap();
+        let list = first_device_list(&identity, &secrets, &mut rng()).unwrap();
+        assert_eq!(list.verify(identity.public(), None), Ok(()));
+        let prekey = secrets.signed_prekey().unwrap();
+        assert_eq!(prekey.verify(secrets.certificate()), Ok(()));
+        let room = RoomId::from_bytes([5; 32]);
+        let purpose = Purpose { room: &room, epoch: 1, announcer: &secrets.device() };
+        let wrapped = wrap(&[6; 32], purpose, secrets.certificate(), prekey, &mut rng()).unwrap();
+        assert_eq!(*unwrap(&wrapped, purpose, &secrets, &mut rng()).unwrap(), [6; 32]);
+    }
+
+    #[test]
+    fn secrets_survive_the_vault() {
+        let secrets = testing::secrets("alice");
+        let stored = secrets.to_secret_bytes().unwrap();
+        let read = DeviceSecrets::from_secret_bytes(&stored).unwrap();
+        assert_eq!(read.certificate(), secrets.certificate());
+        assert_eq!(read.signed_prekey(), secrets.signed_prekey());
+        assert_eq!(*read.to_secret_bytes().unwrap(), *stored);
+        let mut newer: serde_json::Value = serde_json::from_slice(&stored).unwrap();
+        newer["format"] = 2.into();
+        assert!(DeviceSecrets::from_secret_bytes(newer.to_string().as_bytes()).is_err());
+        assert!(DeviceSecrets::from_secret_bytes(&stored[1..]).is_err());
+    }
+
+    // REQ T6
+    #[test]
+    fn a_login_proof_is_for_one_connection_and_one_device() {
+        let (alice, bob) = (testing::secrets("alice"), testing::secrets("bob"));
+        let (transcript, other) = (Hash::from_bytes([1; 32]), Hash::from_bytes([2; 32]));
+        let proof = alice.sign_login_proof(&transcript);
+        assert_eq!(alice.certificate().verify_login(&transcript, &proof), Ok(()));
+        assert!(alice.certificate().verify_login(&other, &proof).is_err());
+        assert!(bob.certificate().verify_login(&transcript, &proof).is_err());
+    }
+
+    #[test]
+    fn a_wrap_key_has_3072_bits() {
+        let small = RsaPrivateKey::new(&mut rng(), 2048).unwrap().to_pkcs8_der().unwrap();
+        assert!(matches!(WrapKey::from_pkcs8(small.as_bytes()), Err(KeyError::Malformed("wrap key"))));
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            WrapKey::from_pkcs8(&testing::wrap_key("alice")).unwrap(),
+            DeviceKey::generate(&mut rng()),
+            PreKey::generate(&mut rng()).unwrap(),
+        );
+        assert_eq!(shown, "WrapKey(..) DeviceKey(..) PreKey(..)");
+        let secrets = testing::secrets("alice");
+        let expected = format!("DeviceSecrets(.., AccountId(alice), {:?})", secrets.device());
+        assert_eq!(format!("{secrets:?}"), expected);
+    }
 }

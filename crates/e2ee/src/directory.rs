@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use mildam_records::{
-    AccountId, AccountKeys, Certificate, DeviceId, DeviceList, Hash, IdentityPublicKey, RecordError,
-    SignedPreKey,
+    AccountId, AccountKeys, DeviceId, DeviceList, Hash, IdentityPublicKey, RecordError, SignedPreKey,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +20,7 @@ pub enum DirectoryError {
     /// The account has another identity than the pinned one: a new person, or an attack.
     #[error("the account's identity has changed")]
     IdentityChanged,
-    /// An older generation or version than the known one was shown.
+    /// An older generation, version or prekey than the known one was shown.
     #[error("older keys than the known ones were shown")]
     RolledBack,
     /// Two different histories of the same list were shown.
@@ -66,6 +65,12 @@ impl KnownAccount {
         if generation == known && !keys.lists.starts_with(&self.keys.lists) {
             return Err(DirectoryError::Forked);
         }
+        let older = |old: &SignedPreKey| {
+            keys.prekey(&old.device).is_some_and(|new| new != old && new.created_at <= old.created_at)
+        };
+        if self.keys.prekeys.iter().any(older) {
+            return Err(DirectoryError::RolledBack);
+        }
         if generation > known {
             self.past.append(&mut self.keys.lists);
         }
@@ -107,17 +112,6 @@ impl KnownAccount {
         self.past.iter().chain(&self.keys.lists).enumerate().find(|(_, list)| list.hash() == *hash)
     }
 
-    /// A device's certificate under the list with that hash.
-    pub(crate) fn certificate(&self, list: &Hash, device: &DeviceId) -> Option<&Certificate> {
-        self.list(list)?.certificate(device)
-    }
-
-    /// A device's certificate under any known list of the newest generation, newest first.
-    #[must_use]
-    pub fn any_certificate(&self, device: &DeviceId) -> Option<&Certificate> {
-        self.keys.lists.iter().rev().find_map(|list| list.certificate(device))
-    }
-
     pub(crate) fn prekey(&self, device: &DeviceId) -> Option<&SignedPreKey> {
         self.keys.prekey(device)
     }
@@ -132,5 +126,103 @@ pub trait Directory {
 impl Directory for BTreeMap<AccountId, KnownAccount> {
     fn account(&self, account: &AccountId) -> Option<&KnownAccount> {
         self.get(account)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, NOW, account, rng};
+    use crate::{DeviceSecrets, PreKey};
+    use mildam_records::ListSigner;
+    use mildam_records::bytes::Bytes;
+
+    /// A further list of the same generation, signed by the device of the first.
+    fn extended(keys: &AccountKeys, secrets: &DeviceSecrets, version: u64) -> DeviceList {
+        let first = &keys.lists[0];
+        let mut list = DeviceList {
+            version,
+            previous: Some(first.hash()),
+            signer: ListSigner::Device(secrets.device()),
+            ..first.clone()
+        };
+        list.signature = Bytes(secrets.sign(&list.signed_bytes()).as_bytes().to_vec());
+        list
+    }
+
+    // REQ C4
+    #[test]
+    fn an_account_only_moves_forward() {
+        let (keys, secrets) = (testing::public("alice"), testing::secrets("alice"));
+        let mut known = KnownAccount::first_contact(keys.clone()).unwrap();
+        assert_eq!(known.update(keys.clone()), Ok(false));
+        assert_eq!(known.update(testing::public("bob")), Err(DirectoryError::OtherAccount));
+        let imposter = testing::make(account("alice"), "dave").1;
+        assert_eq!(known.update(imposter), Err(DirectoryError::IdentityChanged));
+
+        let mut newer = keys.clone();
+        newer.lists.push(extended(&keys, &secrets, 2));
+        assert_eq!(known.update(newer.clone()), Ok(true));
+        assert_eq!(known.newest().unwrap().version, 2);
+        assert_eq!(known.update(keys.clone()), Err(DirectoryError::RolledBack));
+        assert!(known.list(&keys.lists[0].hash()).is_some());
+
+        let mut skipped = keys.clone();
+        skipped.lists.push(extended(&keys, &secrets, 3));
+        assert!(matches!(known.update(skipped), Err(DirectoryError::Record(_))));
+        let mut empty = AccountKeys { prekeys: Vec::new(), ..keys };
+        empty.lists.clear();
+        assert!(matches!(known.update(empty), Err(DirectoryError::Record(_))));
+    }
+
+    // REQ C4
+    #[test]
+    fn two_histories_are_a_fork() {
+        let (keys, secrets) = (testing::public("alice"), testing::secrets("alice"));
+        let mut known = KnownAccount::first_contact(keys.clone()).unwrap();
+        let mut one = keys.clone();
+        one.lists.push(extended(&keys, &secrets, 2));
+        known.update(one).unwrap();
+        let mut other = keys.clone();
+        let mut list = extended(&keys, &secrets, 2);
+        list.certificates.push(testing::second_device("alice", "dave"));
+        list.signature = Bytes(secrets.sign(&list.signed_bytes()).as_bytes().to_vec());
+        other.lists.push(list);
+        assert_eq!(known.update(other), Err(DirectoryError::Forked));
+    }
+
+    #[test]
+    fn a_prekey_does_not_go_back() {
+        let (keys, secrets) = (testing::public("alice"), testing::secrets("alice"));
+        let with_prekey = |created_at| {
+            let mut prekey = SignedPreKey {
+                public: PreKey::generate(&mut rng()).unwrap().public().clone(),
+                created_at,
+                ..keys.prekeys[0].clone()
+            };
+            prekey.signature = secrets.sign(&prekey.signed_bytes());
+            AccountKeys { prekeys: vec![prekey], ..keys.clone() }
+        };
+        let mut known = KnownAccount::first_contact(keys.clone()).unwrap();
+        assert_eq!(known.update(with_prekey(NOW)), Err(DirectoryError::RolledBack));
+        assert_eq!(known.update(with_prekey(NOW + 1)), Ok(true));
+        assert_eq!(known.update(keys.clone()), Err(DirectoryError::RolledBack));
+    }
+
+    #[test]
+    fn altered_keys_are_no_contact() {
+        let mut keys = testing::public("alice");
+        keys.lists[0].certificates[0].created_at += 1;
+        assert!(matches!(KnownAccount::first_contact(keys), Err(DirectoryError::Record(_))));
+        let mut keys = testing::public("alice");
+        keys.prekeys[0].created_at += 1;
+        assert!(matches!(KnownAccount::first_contact(keys), Err(DirectoryError::Record(_))));
+    }
+
+    #[test]
+    fn what_is_known_survives_the_vault() {
+        let known = KnownAccount::first_contact(testing::public("alice")).unwrap();
+        let json = serde_json::to_vec(&known).unwrap();
+        assert_eq!(serde_json::from_slice::<KnownAccount>(&json).unwrap(), known);
     }
 }

@@ -129,3 +129,44 @@ impl SealedIdentity {
         if key.public == *public { Ok(key) } else { Err(malformed) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, account, rng};
+
+    // REQ A4
+    #[test]
+    fn an_identity_key_comes_back_with_its_words_and_account_only() {
+        let identity = testing::identity("alice");
+        let (words, others) = (RecoveryWords::generate(&mut rng()), RecoveryWords::generate(&mut rng()));
+        let sealed = identity.seal(&words, &account("alice"), &mut rng()).unwrap();
+        let open = |sealed: &SealedIdentity, words, name| {
+            sealed.open(words, &account(name), identity.public()).map(|key| key.public().fingerprint())
+        };
+        assert_eq!(open(&sealed, &words, "alice"), Ok(identity.public().fingerprint()));
+        assert_eq!(open(&sealed, &others, "alice"), Err(KeyError::DoesNotOpen));
+        assert_eq!(open(&sealed, &words, "bob"), Err(KeyError::DoesNotOpen));
+        let another = testing::identity("bob");
+        assert!(sealed.open(&words, &account("alice"), another.public()).is_err());
+        let malformed = Err(KeyError::Malformed("sealed identity key"));
+        let mut newer = sealed.clone();
+        newer.0.0[0] = 2;
+        assert_eq!(open(&newer, &words, "alice"), malformed);
+        assert_eq!(open(&SealedIdentity(Bytes(vec![1; 8])), &words, "alice"), malformed);
+        let mut altered = sealed;
+        altered.0.0[100] ^= 1;
+        assert_eq!(open(&altered, &words, "alice"), Err(KeyError::DoesNotOpen));
+    }
+
+    #[test]
+    fn an_identity_key_shows_its_fingerprint_only() {
+        let identity = testing::identity("alice");
+        assert_eq!(format!("{identity:?}"), format!("IdentityKey(.., {:?})", identity.public()));
+    }
+
+    #[test]
+    fn other_bytes_are_no_identity_key() {
+        assert!(matches!(IdentityKey::from_pkcs8(b"key"), Err(KeyError::Malformed("identity key"))));
+    }
+}

@@ -20,6 +20,9 @@ pub mod recovery;
 pub mod room;
 pub mod safety_number;
 mod seal;
+mod secret;
+#[cfg(test)]
+mod testing;
 mod wrap;
 
 pub use content::{Body, Content, RoomProfile};

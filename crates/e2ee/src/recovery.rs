@@ -76,14 +76,14 @@ impl RecoveryWords {
     /// # Errors
     /// [`WordsError`] with what is wrong.
     pub fn parse(text: &str) -> Result<Self, WordsError> {
-        let text = text.to_lowercase();
         let count = text.split_whitespace().count();
         if count != WORDS {
             return Err(WordsError::Count(count));
         }
-        let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let language = if text.is_ascii() { Language::English } else { Language::Korean };
-        let mnemonic = Mnemonic::parse_in(language, joined).map_err(|error| match error {
+        let text = Zeroizing::new(text.to_lowercase());
+        let words = Zeroizing::new(text.split_whitespace().collect::<Vec<_>>().join(" "));
+        let language = if words.is_ascii() { Language::English } else { Language::Korean };
+        let mnemonic = Mnemonic::parse_in(language, words.as_str()).map_err(|error| match error {
             bip39::Error::UnknownWord(at) => WordsError::UnknownWord { position: at.saturating_add(1) },
             _ => WordsError::Checksum,
         })?;
@@ -103,5 +103,52 @@ impl RecoveryWords {
 impl fmt::Debug for RecoveryWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RecoveryWords(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::rng;
+
+    fn error(text: &str) -> WordsError {
+        RecoveryWords::parse(text).err().unwrap()
+    }
+
+    #[test]
+    fn words_are_read_as_people_type_them() {
+        let words = RecoveryWords::generate(&mut rng());
+        for language in [WordLanguage::English, WordLanguage::Korean] {
+            let list = words.words(language);
+            assert_eq!(list.len(), WORDS);
+            for typed in
+                [list.join(" "), list.join("\u{3000}"), list.join(" \n "), list.join(" ").to_uppercase()]
+            {
+                assert_eq!(*RecoveryWords::parse(&typed).unwrap().0, *words.0, "{typed}");
+            }
+        }
+    }
+
+    #[test]
+    fn hangul_may_be_composed_or_not() {
+        let zero = RecoveryWords(Zeroizing::new([0; ENTROPY]));
+        let composed = format!("{} 가능", "가격 ".repeat(11).trim_end());
+        let shown = zero.words(WordLanguage::Korean).join(" ");
+        assert_eq!(*RecoveryWords::parse(&composed).unwrap().0, *zero.0);
+        assert_eq!(*RecoveryWords::parse(&shown).unwrap().0, *zero.0);
+    }
+
+    #[test]
+    fn wrong_words_are_named() {
+        let eleven = "abandon ".repeat(11);
+        assert_eq!(error("abandon"), WordsError::Count(1));
+        assert_eq!(error(&format!("{eleven} mildam")), WordsError::UnknownWord { position: 12 });
+        assert_eq!(error(&format!("{eleven} abandon")), WordsError::Checksum);
+        assert!(RecoveryWords::parse(&format!("{eleven} ABOUT")).is_ok());
+    }
+
+    #[test]
+    fn words_do_not_show() {
+        assert_eq!(format!("{:?}", RecoveryWords::generate(&mut rng())), "RecoveryWords(..)");
     }
 }

@@ -8,6 +8,7 @@ mod accept;
 mod epoch;
 mod make;
 mod message;
+mod rule;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,9 @@ use crate::KeyError;
 use crate::content::{Content, RoomProfile};
 use crate::device::DeviceSecrets;
 use crate::directory::Directory;
+use crate::secret;
 use epoch::Epoch;
+use rule::Block;
 
 pub use epoch::NewEpoch;
 pub use make::{NewChange, NewRoom};
@@ -118,6 +121,8 @@ pub struct ReceivedMessage {
     pub content: Content,
     /// How many messages of this device are missing before it.
     pub missing: u64,
+    /// The hash of the log entry: with device, epoch and n, what later messages refer to it by.
+    pub hash: Hash,
 }
 
 /// Why an item was not taken. A refused item is still counted: the log goes on behind it.
@@ -184,7 +189,7 @@ pub struct Room {
     membership: Option<Membership>,
     epoch: Option<Epoch>,
     profile: Option<RoomProfile>,
-    blocked: Option<String>,
+    blocked: Option<Block>,
 }
 
 const FORMAT: u64 = 1;
@@ -217,7 +222,7 @@ impl Room {
     /// # Errors
     /// [`KeyError::Primitive`]
     pub fn to_secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        serde_json::to_vec(self).map(Zeroizing::new).map_err(|_| KeyError::Primitive("encoding"))
+        secret::to_json(self)
     }
 
     /// Reads what [`Self::to_secret_bytes`] wrote.
@@ -278,11 +283,12 @@ impl Room {
 
     /// Why nothing may be sent here, if so.
     #[must_use]
-    pub fn blocked(&self) -> Option<&str> {
-        self.blocked.as_deref()
+    pub fn blocked(&self) -> Option<&'static str> {
+        self.blocked.map(|block| block.rule.code())
     }
 
-    /// Checks a receipt of another member.
+    /// Checks a receipt: that it comes from a listed device of a present member, and that it names
+    /// the log which this device has read.
     ///
     /// # Errors
     /// [`RoomError::UnknownKeys`] if the device is not known (yet), [`RoomError::BadReceipt`].
@@ -292,12 +298,13 @@ impl Room {
         directory: &dyn Directory,
         hashes: &dyn PastHashes,
     ) -> Result<(), RoomError> {
-        if receipt.room != self.id || self.hash_at(receipt.seq, hashes) != Some(receipt.hash) {
+        let here = receipt.room == self.id && self.is_member(&receipt.account);
+        if !here || self.hash_at(receipt.seq, hashes) != Some(receipt.hash) {
             return Err(RoomError::BadReceipt);
         }
         let certificate = directory
             .account(&receipt.account)
-            .and_then(|known| known.any_certificate(&receipt.device))
+            .and_then(|known| known.newest()?.certificate(&receipt.device))
             .ok_or_else(|| RoomError::UnknownKeys(receipt.account.clone()))?;
         certificate
             .device_key
@@ -316,8 +323,8 @@ impl Room {
     }
 
     fn active(&self, account: &AccountId) -> Result<&Membership, RoomError> {
-        if let Some(code) = &self.blocked {
-            return Err(RoomError::Blocked(accept::known_code(code)));
+        if let Some(code) = self.blocked() {
+            return Err(RoomError::Blocked(code));
         }
         self.membership
             .as_ref()
@@ -332,7 +339,7 @@ impl fmt::Debug for Room {
             .field("id", &self.id)
             .field("position", &self.position.seq)
             .field("epoch", &self.epoch())
-            .field("blocked", &self.blocked)
+            .field("blocked", &self.blocked())
             .finish_non_exhaustive()
     }
 }

@@ -52,3 +52,34 @@ impl fmt::Display for SafetyNumber {
         f.write_str(&self.groups().join(" "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn of(one: &str, two: &str) -> SafetyNumber {
+        let (one, two) = (testing::public(one), testing::public(two));
+        SafetyNumber::of((&one.account, &one.identity_key), (&two.account, &two.identity_key)).unwrap()
+    }
+
+    // REQ A7
+    #[test]
+    fn both_sides_see_one_number() {
+        let number = of("alice", "bob");
+        assert_eq!(number, of("bob", "alice"));
+        assert_ne!(number, of("alice", "carol"));
+        assert_eq!(number.groups().len(), 12);
+        let shown = number.to_string();
+        assert!(shown.split(' ').all(|group| group.len() == 5 && group.bytes().all(|c| c.is_ascii_digit())));
+    }
+
+    #[test]
+    fn another_identity_under_the_same_name_changes_it() {
+        let (alice, bob) = (testing::public("alice"), testing::public("bob"));
+        let imposter = testing::public("dave").identity_key;
+        let number =
+            SafetyNumber::of((&alice.account, &alice.identity_key), (&bob.account, &imposter)).unwrap();
+        assert_ne!(number, of("alice", "bob"));
+    }
+}

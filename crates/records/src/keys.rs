@@ -149,10 +149,12 @@ impl DevicePublicKey {
     /// Reads 32 bytes.
     ///
     /// # Errors
-    /// [`RecordError::BadKey`] for a point that is not on the curve or of small order.
+    /// [`RecordError::BadKey`] for a point that is not on the curve, of small order, or not in its
+    /// one form.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, RecordError> {
+        let one_form = |key: &VerifyingKey| key.to_edwards().compress().as_bytes() == bytes;
         match VerifyingKey::from_bytes(bytes) {
-            Ok(key) if !key.is_weak() => Ok(Self(key)),
+            Ok(key) if !key.is_weak() && one_form(&key) => Ok(Self(key)),
             _ => Err(RecordError::BadKey("device")),
         }
     }
@@ -262,5 +264,75 @@ impl FromStr for PreKeyPublic {
     fn from_str(text: &str) -> Result<Self, RecordError> {
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| RecordError::Malformed("prekey"))?;
         Self::from_bytes(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn rsa(name: &str) -> Vec<u8> {
+        let keys: BTreeMap<String, crate::bytes::Bytes> =
+            serde_json::from_str(include_str!("../tests/rsa_keys.json")).unwrap();
+        keys[name].to_vec()
+    }
+
+    // REQ C4
+    #[test]
+    fn an_rsa_key_has_3072_bits_and_the_usual_exponent() {
+        let good = rsa("good");
+        assert_eq!(good.len(), 422);
+        assert_eq!(IdentityPublicKey::from_spki(&good).unwrap().as_spki(), good);
+        for bad in ["rsa_2048", "rsa_4096", "rsa_exponent_3"] {
+            let error = WrapPublicKey::from_spki(&rsa(bad)).unwrap_err();
+            assert_eq!(error, RecordError::BadKey("wrap"), "{bad}");
+        }
+        let longer = [good.as_slice(), &[0]].concat();
+        for bad in [&good[1..], &good[..421], &longer, b""] {
+            assert!(IdentityPublicKey::from_spki(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn one_key_in_two_uses_has_two_fingerprints() {
+        let good = rsa("good");
+        let identity = IdentityPublicKey::from_spki(&good).unwrap();
+        assert_ne!(identity.fingerprint(), WrapPublicKey::from_spki(&good).unwrap().fingerprint());
+    }
+
+    // REQ C4
+    #[test]
+    fn weak_points_are_no_device_keys() {
+        let one = {
+            let mut point = [0; 32];
+            point[0] = 1;
+            point
+        };
+        let minus_one = {
+            let mut point = [0xff; 32];
+            point[0] = 0xec;
+            point[31] = 0x7f;
+            point
+        };
+        for weak in [[0; 32], one, minus_one, [0xff; 32]] {
+            assert_eq!(DevicePublicKey::from_bytes(&weak), Err(RecordError::BadKey("device")), "{weak:?}");
+        }
+        let base = {
+            let mut point = [0x66; 32];
+            point[0] = 0x58;
+            point
+        };
+        assert!(DevicePublicKey::from_bytes(&base).is_ok());
+    }
+
+    // REQ C4
+    #[test]
+    fn a_prekey_has_its_length_and_an_x25519_part() {
+        let fits = |bytes: &[u8]| PreKeyPublic::from_bytes(bytes).is_ok();
+        let mut zero = vec![7; PREKEY_BYTES];
+        assert!(fits(&zero) && !fits(&zero[1..]));
+        zero[PREKEY_BYTES - 32..].fill(0);
+        assert!(!fits(&zero));
     }
 }

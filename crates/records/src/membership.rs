@@ -102,7 +102,11 @@ impl Membership {
         let belongs = *hash == snapshot.hash()
             && snapshot.version == change.version
             && membership.snapshot() == *snapshot
-            && members.iter().all(|member| membership.member(&member.account) == Some(member));
+            && !members.is_empty()
+            && sorted(members)
+            && members.iter().all(|member| {
+                member.role == Role::Member && membership.member(&member.account) == Some(member)
+            });
         if !belongs {
             return Err(ChangeError::Inconsistent);
         }

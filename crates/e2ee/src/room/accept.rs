@@ -3,40 +3,37 @@
 use mildam_records::message::MESSAGE_VERSION;
 use mildam_records::{
     AccountId, Certificate, Change, DeviceId, EpochAnnouncement, Hash, LogEntry, LogItem, LogPosition,
-    Membership, Message, RoomChange, SealedProfile, Snapshot,
+    Membership, Message, Role, RoomChange, SealedProfile, Snapshot,
 };
 use rand_core::CryptoRng;
 
 use super::epoch::{Arrived, Epoch};
+use super::rule::{Block, ItemKind, Rule};
 use super::{Accepted, NotAccepted, Reader, ReceivedMessage, Refusal, Room};
+use crate::content::{Body, Content};
 use crate::directory::KnownAccount;
-
-/// Codes of refusals that block a room: nothing is sent there until it fits again.
-const BLOCKING: &[&str] = &[
-    "log_mismatch",
-    "chain_broken",
-    "identity_changed",
-    "wrong_recipients",
-    "epoch_broken",
-    "bad_commitment",
-    "bad_profile",
-    "bad_start",
-];
-
-pub(super) fn known_code(code: &str) -> &'static str {
-    BLOCKING.iter().find(|known| **known == code).copied().unwrap_or("blocked")
-}
 
 /// A rule that an item breaks, or keys that are needed to tell.
 enum Stop {
     Needs(Vec<AccountId>),
-    Breaks(&'static str),
+    Breaks(Rule),
+}
+
+impl From<Rule> for Stop {
+    fn from(rule: Rule) -> Self {
+        Self::Breaks(rule)
+    }
 }
 
 type Checked<T> = Result<T, Stop>;
 
 fn needs(account: &AccountId) -> Stop {
     Stop::Needs(vec![account.clone()])
+}
+
+/// `Ok` if it holds, or else the broken rule.
+fn check(holds: bool, rule: Rule) -> Checked<()> {
+    if holds { Ok(()) } else { Err(Stop::Breaks(rule)) }
 }
 
 impl Reader<'_> {
@@ -46,11 +43,25 @@ impl Reader<'_> {
 
     /// The certificate that a device had under the list which an entry names.
     fn certificate(&self, account: &AccountId, list: &Hash, device: &DeviceId) -> Checked<&Certificate> {
-        let known = self.known(account)?;
-        match known.list(list) {
-            None => Err(needs(account)),
-            Some(_) => known.certificate(list, device).ok_or(Stop::Breaks("unknown_device")),
+        let list = self.known(account)?.list(list).ok_or_else(|| needs(account))?;
+        list.certificate(device).ok_or(Stop::Breaks(Rule::UnknownDevice))
+    }
+
+    /// Every member is known, and by the identity that the actor saw.
+    fn know_all(&self, membership: &Membership) -> Checked<()> {
+        let strangers: Vec<AccountId> = membership
+            .members()
+            .filter(|member| self.directory.account(&member.account).is_none())
+            .map(|member| member.account.clone())
+            .collect();
+        if !strangers.is_empty() {
+            return Err(Stop::Needs(strangers));
         }
+        for member in membership.members() {
+            let pinned = self.known(&member.account)?.identity().fingerprint();
+            check(pinned == member.identity, Rule::IdentityChanged)?;
+        }
+        Ok(())
     }
 }
 
@@ -94,15 +105,19 @@ impl Room {
         if self.position.seq.checked_add(1) != Some(seq) {
             return Err(NotAccepted::OutOfOrder);
         }
-        let next = self.position.then(&self.id, &entry.hash());
-        let (checked, sender) = match entry {
-            LogEntry::Withheld(_) => (Ok(Accepted::Withheld), None),
-            LogEntry::Change(change) => (self.read_change(change, snapshot, reader), Some(&change.actor)),
+        let hash = entry.hash();
+        let next = self.position.then(&self.id, &hash);
+        let outcome = match entry {
+            LogEntry::Withheld(_) => Ok(Accepted::Withheld),
+            LogEntry::Change(change) => {
+                let checked = self.read_change(change, snapshot, reader);
+                self.judge(checked, ItemKind::Change, &change.actor, reader)
+            }
             LogEntry::Message(message) => {
-                (self.read_message(message, next, reader), Some(&message.header.sender))
+                let checked = self.read_message(message, hash, next, reader);
+                self.judge(checked, ItemKind::Message, &message.header.sender, reader)
             }
         };
-        let outcome = self.judge(checked, sender, reader);
         if !matches!(outcome, Err(NotAccepted::NeedsKeys(_))) {
             self.position = next;
         }
@@ -113,22 +128,24 @@ impl Room {
     fn judge(
         &mut self,
         checked: Checked<Accepted>,
-        sender: Option<&AccountId>,
+        kind: ItemKind,
+        sender: &AccountId,
         reader: &Reader<'_>,
     ) -> Result<Accepted, NotAccepted> {
-        let code = match checked {
+        let rule = match checked {
             Ok(accepted) => return Ok(accepted),
             Err(Stop::Needs(accounts)) if !reader.keys_are_fresh => {
                 return Err(NotAccepted::NeedsKeys(accounts));
             }
-            Err(Stop::Needs(_)) => "unknown_keys",
-            Err(Stop::Breaks(code)) => code,
+            Err(Stop::Needs(_)) => Rule::UnknownKeys,
+            Err(Stop::Breaks(rule)) => rule,
         };
-        if BLOCKING.contains(&code) {
-            // What blocked it first stays: a lesser fault may heal, that one must not with it.
-            self.blocked.get_or_insert_with(|| code.to_owned());
+        if let Some(block) = Block::by(rule, kind)
+            && self.blocked.is_none_or(|before| before.heals)
+        {
+            self.blocked = Some(block);
         }
-        Err(NotAccepted::Refused(Refusal { code, sender: sender.cloned() }))
+        Err(NotAccepted::Refused(Refusal { code: rule.code(), sender: Some(sender.clone()) }))
     }
 
     fn read_change(
@@ -139,31 +156,25 @@ impl Room {
     ) -> Checked<Accepted> {
         let next = match (&self.membership, snapshot) {
             (Some(membership), _) => membership.after(change),
-            (None, Some(snapshot)) if self.position.seq > 0 => Membership::joined(change, snapshot),
+            (None, Some(snapshot)) if self.start.seq > 0 => Membership::joined(change, snapshot),
             (None, _) => Membership::created(change),
         };
-        let next = next.map_err(|_| Stop::Breaks("chain_broken"))?;
-        if next.room() != self.id {
-            return Err(Stop::Breaks("chain_broken"));
-        }
+        let next = next.map_err(|_| Rule::ChainBroken)?;
+        let begins = match (&self.membership, &change.change) {
+            (None, Change::Added { members, .. }) => {
+                members.iter().any(|member| member.account == *reader.secrets.account())
+            }
+            (None, _) => self.position == LogPosition::START,
+            (Some(_), _) => true,
+        };
+        check(begins && next.room() == self.id, Rule::ChainBroken)?;
         let certificate = reader.certificate(&change.actor, &change.actor_list, &change.actor_device)?;
         certificate
             .device_key
             .verify(change.signed_bytes().as_bytes(), &change.signature, "room change")
-            .map_err(|_| Stop::Breaks("chain_broken"))?;
-        let strangers: Vec<AccountId> = next
-            .members()
-            .filter(|member| reader.directory.account(&member.account).is_none())
-            .map(|member| member.account.clone())
-            .collect();
-        if !strangers.is_empty() {
-            return Err(Stop::Needs(strangers));
-        }
-        for member in next.members() {
-            if reader.known(&member.account)?.identity().fingerprint() != member.identity {
-                return Err(Stop::Breaks("identity_changed"));
-            }
-        }
+            .map_err(|_| Rule::ChainBroken)?;
+        check(self.is_not_older(reader.known(&change.actor)?, &change.actor_list), Rule::WrongList)?;
+        reader.know_all(&next)?;
         self.membership = Some(next);
         let by = change.actor.clone();
         Ok(match &change.change {
@@ -178,52 +189,62 @@ impl Room {
         })
     }
 
+    /// Whether a known device list is at least as new as the one that the current epoch names: what
+    /// an epoch has left behind does not come back.
+    fn is_not_older(&self, known: &KnownAccount, list: &Hash) -> bool {
+        let before = self.epoch.as_ref().and_then(|epoch| epoch.list_of(known.account()));
+        let before = before.and_then(|hash| known.place(hash)).map(|(place, _)| place);
+        known.place(list).is_some_and(|(place, _)| before.is_none_or(|before| before <= place))
+    }
+
     /// Whether a place that a sender saw is the one that this reader saw. Places before the
     /// reader's start cannot be compared.
     fn check_seen(&self, seq: u64, hash: &Hash, reader: &Reader<'_>) -> Checked<()> {
         let fits = seq < self.start.seq || self.hash_at(seq, reader.hashes) == Some(*hash);
-        if fits { Ok(()) } else { Err(Stop::Breaks("log_mismatch")) }
+        check(fits, Rule::LogMismatch)
     }
 
-    fn read_message(&mut self, message: &Message, at: LogPosition, reader: &Reader<'_>) -> Checked<Accepted> {
+    fn read_message(
+        &mut self,
+        message: &Message,
+        hash: Hash,
+        at: LogPosition,
+        reader: &Reader<'_>,
+    ) -> Checked<Accepted> {
         let header = &message.header;
-        if header.room != self.id {
-            return Err(Stop::Breaks("other_room"));
-        }
+        check(header.room == self.id, Rule::OtherRoom)?;
         let certificate = reader.certificate(&header.sender, &header.sender_list, &header.sender_device)?;
         certificate
             .device_key
             .verify(message.signed_bytes().as_bytes(), &message.signature, "message")
-            .map_err(|_| Stop::Breaks("bad_signature"))?;
-        if header.format != MESSAGE_VERSION {
-            return Err(Stop::Breaks("needs_newer_version"));
-        }
-        let membership = self.membership.as_ref().ok_or(Stop::Breaks("chain_broken"))?;
-        if membership.member(&header.sender).is_none() {
-            return Err(Stop::Breaks("not_member"));
-        }
-        if header.seen_seq >= at.seq {
-            return Err(Stop::Breaks("log_mismatch"));
-        }
+            .map_err(|_| Rule::BadSignature)?;
+        check(header.format == MESSAGE_VERSION, Rule::NeedsNewerVersion)?;
+        let membership = self.membership.as_ref().ok_or(Rule::NotMember)?;
+        let role = membership.member(&header.sender).ok_or(Rule::NotMember)?.role;
+        check(!membership.closed(), Rule::Closed)?;
+        check(header.seen_seq < at.seq, Rule::LogMismatch)?;
         self.check_seen(header.seen_seq, &header.seen_hash, reader)?;
         let (version, head) = (membership.version(), membership.head());
-        let epoch = self.epoch.as_mut().ok_or(Stop::Breaks("no_key"))?;
+        let epoch = self.epoch.as_mut().ok_or(Rule::NoKey)?;
         let current = header.epoch == epoch.number()
             && epoch.version() == version
             && header.version == version
             && header.head == head;
-        if !current {
-            return Err(Stop::Breaks("stale"));
-        }
-        let chain = epoch.chains.get_mut(&header.sender_device).ok_or(Stop::Breaks("no_key"))?;
-        let missing = header.n.checked_sub(chain.n()).ok_or(Stop::Breaks("replayed"))?;
-        let key = chain.step_to(header.n).map_err(|_| Stop::Breaks("jump_too_far"))?;
+        check(current, Rule::Stale)?;
+        check(epoch.list_of(&header.sender) == Some(&header.sender_list), Rule::WrongList)?;
+        let chain = epoch.chains.get_mut(&header.sender_device).ok_or(Rule::NoKey)?;
+        let missing = header.n.checked_sub(chain.n()).ok_or(Rule::Replayed)?;
+        let key = chain.step_to(header.n).map_err(|_| Rule::JumpTooFar)?;
         epoch.messages = epoch.messages.saturating_add(1);
         let plain = key
             .with_salt(&header.salt)
             .and_then(|cipher| cipher.open(&header.commit, &message.ciphertext, &header.canonical()))
-            .map_err(|_| Stop::Breaks("does_not_open"))?;
-        let content = serde_json::from_slice(&plain).map_err(|_| Stop::Breaks("malformed_content"))?;
+            .map_err(|_| Rule::DoesNotOpen)?;
+        let content: Content = serde_json::from_slice(&plain).map_err(|_| Rule::MalformedContent)?;
+        if let Body::Profile(profile) = &content.body {
+            check(role >= Role::Admin, Rule::Forbidden)?;
+            self.profile = Some(profile.clone());
+        }
         Ok(Accepted::Message(Box::new(ReceivedMessage {
             sender: header.sender.clone(),
             device: header.sender_device,
@@ -232,6 +253,7 @@ impl Room {
             id: header.id,
             content,
             missing,
+            hash,
         })))
     }
 
@@ -249,12 +271,44 @@ impl Room {
         if after != self.position.seq {
             return Err(NotAccepted::OutOfOrder);
         }
-        let checked = self.read_epoch(arrived, reader, rng);
-        if matches!(&checked, Err(Stop::Breaks(_))) || (reader.keys_are_fresh && checked.is_err()) {
-            // It exists all the same, and the next one will name it as its predecessor.
-            self.epoch = Some(Epoch::without_key(announcement, arrived.stored_at));
-        }
-        self.judge(checked, Some(&announcement.announcer), reader)
+        let checked = match self.check_origin(announcement, reader) {
+            Err(stop) => Err(stop),
+            Ok(()) => {
+                let read = self.read_epoch(arrived, reader, rng);
+                if matches!(&read, Err(Stop::Breaks(_))) || (reader.keys_are_fresh && read.is_err()) {
+                    // A member did announce it: it counts, and the next one will name it as its
+                    // predecessor. Its key does not.
+                    self.epoch = Some(Epoch::without_key(announcement, arrived.stored_at));
+                }
+                read
+            }
+        };
+        self.judge(checked, ItemKind::Epoch, &announcement.announcer, reader)
+    }
+
+    /// The announcement is the next one, and a member's device made it.
+    fn check_origin(&self, announcement: &EpochAnnouncement, reader: &Reader<'_>) -> Checked<()> {
+        let membership = self.membership.as_ref().ok_or(Rule::EpochBroken)?;
+        // A joiner's first epoch has a predecessor that the joiner has not seen.
+        let follows = match &self.epoch {
+            Some(epoch) => {
+                epoch.number().checked_add(1) == Some(announcement.epoch)
+                    && announcement.previous == Some(epoch.hash())
+            }
+            None if self.start.seq == 0 => announcement.epoch == 1 && announcement.previous.is_none(),
+            None => announcement.epoch > 1 && announcement.previous.is_some(),
+        };
+        let member = membership.member(&announcement.announcer).is_some() && !membership.closed();
+        check(announcement.room == self.id && follows && member, Rule::EpochBroken)?;
+        let recipient =
+            announcement.recipients.iter().find(|recipient| recipient.account == announcement.announcer);
+        let list = recipient.ok_or(Rule::WrongRecipients)?.list;
+        let certificate =
+            reader.certificate(&announcement.announcer, &list, &announcement.announcer_device)?;
+        certificate
+            .device_key
+            .verify(announcement.signed_bytes().as_bytes(), &announcement.signature, "epoch")
+            .map_err(|_| Stop::Breaks(Rule::EpochBroken))
     }
 
     fn read_epoch(
@@ -264,87 +318,48 @@ impl Room {
         rng: &mut impl CryptoRng,
     ) -> Checked<Accepted> {
         let announcement = arrived.announcement;
-        let lists = self.check_announcement(announcement, arrived.profile, reader)?;
-        let (epoch, profile) = arrived.take(reader.secrets, &lists, rng).map_err(Stop::Breaks)?;
+        let membership = self.membership.as_ref().ok_or(Rule::EpochBroken)?;
+        let current = announcement.version == membership.version()
+            && announcement.head == membership.head()
+            && announcement.profile == arrived.profile.map(SealedProfile::hash);
+        check(current, Rule::EpochBroken)?;
+        check(announcement.seen_seq <= self.position.seq, Rule::LogMismatch)?;
+        // Where a joiner begins is the relay's word, until the first announcer has signed a place
+        // that is no earlier.
+        check(self.epoch.is_some() || announcement.seen_seq >= self.start.seq, Rule::BadStart)?;
+        self.check_seen(announcement.seen_seq, &announcement.seen_hash, reader)?;
+        let lists = self.check_recipients(announcement, membership, reader)?;
+        let role = membership.member(&announcement.announcer).map(|member| member.role);
+        let (epoch, profile) = arrived.take(reader.secrets, &lists, rng)?;
         let number = epoch.number();
         self.epoch = Some(epoch);
-        if profile.is_some() {
+        // Announcements copy the profile for those who come; only an admin's word makes it.
+        if self.profile.is_none() && role >= Some(Role::Admin) {
             self.profile = profile;
         }
-        if self.blocked.as_deref().is_some_and(|code| {
-            matches!(code, "epoch_broken" | "wrong_recipients" | "bad_commitment" | "bad_profile")
-        }) {
-            // A good epoch after a bad one: everybody is on the same key again.
+        if self.blocked.is_some_and(|block| block.heals) {
             self.blocked = None;
         }
         Ok(Accepted::Epoch { epoch: number })
     }
 
-    fn check_announcement<'a>(
-        &self,
-        announcement: &EpochAnnouncement,
-        profile: Option<&SealedProfile>,
-        reader: &'a Reader<'_>,
-    ) -> Checked<Vec<&'a KnownAccount>> {
-        let broken = || Stop::Breaks("epoch_broken");
-        let membership = self.membership.as_ref().ok_or_else(broken)?;
-        // A joiner's first epoch has a predecessor that the joiner has not seen.
-        let follows = match &self.epoch {
-            Some(epoch) => {
-                epoch.number().checked_add(1) == Some(announcement.epoch)
-                    && announcement.previous == self.epoch_hash()
-            }
-            None if self.start.seq == 0 => announcement.epoch == 1 && announcement.previous.is_none(),
-            None => announcement.previous.is_some(),
-        };
-        let current = announcement.room == self.id
-            && announcement.version == membership.version()
-            && announcement.head == membership.head()
-            && announcement.profile == profile.map(SealedProfile::hash);
-        if !follows || !current {
-            return Err(broken());
-        }
-        let recipient =
-            announcement.recipients.iter().find(|recipient| recipient.account == announcement.announcer);
-        let list = recipient.ok_or(Stop::Breaks("wrong_recipients"))?.list;
-        let certificate =
-            reader.certificate(&announcement.announcer, &list, &announcement.announcer_device)?;
-        certificate
-            .device_key
-            .verify(announcement.signed_bytes().as_bytes(), &announcement.signature, "epoch")
-            .map_err(|_| broken())?;
-        if announcement.seen_seq > self.position.seq {
-            return Err(Stop::Breaks("log_mismatch"));
-        }
-        if self.epoch.is_none() && self.start.seq > 0 && announcement.seen_seq != self.start.seq {
-            // The adder's own view of the log must vouch for where the joiner begins.
-            return Err(Stop::Breaks("bad_start"));
-        }
-        self.check_seen(announcement.seen_seq, &announcement.seen_hash, reader)?;
-        self.check_recipients(announcement, membership, reader)
-    }
-
-    /// The recipients are the members, each under a list that is no older than the one of the
-    /// epoch before.
+    /// The recipients are the members, each under its identity and under a list that is no older
+    /// than the one of the epoch before.
     fn check_recipients<'a>(
         &self,
         announcement: &EpochAnnouncement,
         membership: &Membership,
         reader: &'a Reader<'_>,
     ) -> Checked<Vec<&'a KnownAccount>> {
-        let wrong = || Stop::Breaks("wrong_recipients");
         let members = membership.members().map(|member| &member.account);
-        if !members.eq(announcement.recipients.iter().map(|recipient| &recipient.account)) {
-            return Err(wrong());
-        }
+        let same = members.eq(announcement.recipients.iter().map(|recipient| &recipient.account));
+        check(same, Rule::WrongRecipients)?;
+        reader.know_all(membership)?;
         let mut lists = Vec::new();
         for recipient in &announcement.recipients {
             let known = reader.known(&recipient.account)?;
-            let (place, _) = known.place(&recipient.list).ok_or_else(|| needs(&recipient.account))?;
-            let before = self.epoch.as_ref().and_then(|epoch| epoch.list_of(&recipient.account));
-            if before.and_then(|hash| known.place(hash)).is_some_and(|(before, _)| before > place) {
-                return Err(wrong());
-            }
+            known.list(&recipient.list).ok_or_else(|| needs(&recipient.account))?;
+            check(self.is_not_older(known, &recipient.list), Rule::WrongRecipients)?;
             lists.push(known);
         }
         Ok(lists)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::rule::Rule;
 use super::{EPOCH_MESSAGES, EPOCH_MILLISECONDS, Room, RoomError};
 use crate::KeyError;
 use crate::chain::Chain;
@@ -42,6 +43,10 @@ pub(super) struct Epoch {
 impl Epoch {
     pub(super) const fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(super) const fn hash(&self) -> Hash {
+        self.hash
     }
 
     pub(super) const fn version(&self) -> u64 {
@@ -201,30 +206,31 @@ impl Arrived<'_> {
         secrets: &DeviceSecrets,
         lists: &[&KnownAccount],
         rng: &mut impl CryptoRng,
-    ) -> Result<(Epoch, Option<RoomProfile>), &'static str> {
+    ) -> Result<(Epoch, Option<RoomProfile>), Rule> {
         let announcement = self.announcement;
         let (room, number) = (&announcement.room, announcement.epoch);
         let purpose = Purpose { room, epoch: number, announcer: &announcement.announcer_device };
-        let wrap = self.wrap.filter(|wrap| wrap.device == secrets.device()).ok_or("no_key")?;
-        let room_key = wrap::unwrap(wrap, purpose, secrets, rng).map_err(|_| "no_key")?;
+        let wrap = self.wrap.filter(|wrap| wrap.device == secrets.device()).ok_or(Rule::NoKey)?;
+        let room_key = wrap::unwrap(wrap, purpose, secrets, rng).map_err(|_| Rule::NoKey)?;
         commitment(&room_key, announcement)
-            .map_err(|_| "bad_commitment")?
+            .map_err(|_| Rule::BadCommitment)?
             .verify_slice(announcement.commitment.as_bytes())
-            .map_err(|_| "bad_commitment")?;
+            .map_err(|_| Rule::BadCommitment)?;
         let profile = match self.profile {
-            Some(sealed) => Some(open_profile(sealed, &room_key, room, number).map_err(|_| "bad_profile")?),
+            Some(sealed) => {
+                Some(open_profile(sealed, &room_key, room, number).map_err(|_| Rule::BadProfile)?)
+            }
             None => None,
         };
+        let chain = |device| Chain::derive(&room_key, room, number, device).map_err(|_| Rule::NoKey);
         let mut chains = BTreeMap::new();
         for recipient in &announcement.recipients {
-            let list = lists.iter().find_map(|known| known.list(&recipient.list)).ok_or("unknown_list")?;
-            for certificate in &list.certificates {
-                let chain =
-                    Chain::derive(&room_key, room, number, &certificate.device).map_err(|_| "no_key")?;
-                chains.insert(certificate.device, chain);
+            let list = lists.iter().find_map(|known| known.list(&recipient.list));
+            for certificate in &list.ok_or(Rule::UnknownKeys)?.certificates {
+                chains.insert(certificate.device, chain(&certificate.device)?);
             }
         }
-        let own = Chain::derive(&room_key, room, number, &secrets.device()).map_err(|_| "no_key")?;
+        let own = chain(&secrets.device())?;
         let epoch = Epoch { chains, own: Some(own), ..Epoch::without_key(announcement, self.stored_at) };
         Ok((epoch, profile))
     }
@@ -245,7 +251,7 @@ impl Room {
                 newest.is_some_and(|list| list.hash() != recipient.list)
             })
         };
-        epoch.own.is_none()
+        epoch.own.as_ref().is_none_or(|own| own.n() >= EPOCH_MESSAGES)
             || epoch.version != membership.version()
             || epoch.messages >= EPOCH_MESSAGES
             || now.saturating_sub(epoch.stored_at) >= EPOCH_MILLISECONDS
@@ -269,13 +275,9 @@ impl Room {
         Ok(Announcing {
             membership,
             number: self.epoch().checked_add(1).ok_or(RoomError::EpochDue)?,
-            previous: self.epoch.as_ref().map(|epoch| epoch.hash),
+            previous: self.epoch.as_ref().map(Epoch::hash),
             seen: self.position,
             profile: self.profile.as_ref(),
         })
-    }
-
-    pub(super) fn epoch_hash(&self) -> Option<Hash> {
-        self.epoch.as_ref().map(|epoch| epoch.hash)
     }
 }
