@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use mildam_protocol::command::{Attach, MessageSend, RoomLog};
+use mildam_protocol::command::{Attach, FriendRequest, MessageSend, RoomLog};
 use mildam_protocol::records::RoomKind;
 use mildam_protocol::{Code, ServerLink};
 use serde_json::Value;
@@ -28,11 +28,15 @@ struct Program {
 
 impl Program {
     async fn start(data: &Path) -> Self {
+        Self::start_logging(data, Stdio::null()).await
+    }
+
+    async fn start_logging(data: &Path, log: Stdio) -> Self {
         let mut child = Command::new(PROGRAM)
-            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--data"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "debug", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -103,6 +107,53 @@ async fn it_names_what_is_wrong() {
     let empty = tempfile::tempdir().unwrap();
     let printed = Command::new(PROGRAM).args(["link", "--data"]).arg(empty.path()).output().await.unwrap();
     assert_eq!(printed.status.code(), Some(1));
+}
+
+// REQ S5
+#[tokio::test]
+async fn its_log_says_why_and_never_who() {
+    let data = data();
+    let log = data.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    let mut program = Program::start_logging(data.path(), file.into()).await;
+    let mut alice = program.connect("alice").await;
+    let mut bob = program.connect("bob").await;
+    for person in [&mut alice, &mut bob] {
+        person.sign_up().await.unwrap();
+        person.client.ask(&Attach {}).await.unwrap();
+    }
+    alice.befriend(&mut bob).await;
+    let room = alice.create(RoomKind::Direct, &[&bob.account.clone()]).await;
+    alice.say(&room, "hello").await.unwrap();
+    alice
+        .client
+        .ask(&FriendRequest { account: bob.account.clone(), greeting: "오랜만이야".into() })
+        .await
+        .unwrap_err();
+    let mut wrong = bob.log_in_command(&bob.client.transcript);
+    wrong.password = "not the password".into();
+    bob.client.ask(&wrong).await.unwrap_err();
+    program.signal("TERM").await;
+    assert!(program.child.wait().await.unwrap().success());
+
+    let log = std::fs::read_to_string(&log).unwrap();
+    for said in ["friend_request", "already_friends", "log_in", "wrong_credentials"] {
+        assert!(log.contains(said), "{said} is missing:\n{log}");
+    }
+    let private = [
+        "alice",
+        "bob",
+        "example.org",
+        "correct horse",
+        "not the password",
+        "오랜만이야",
+        "127.0.0.1",
+        &room.to_string(),
+        &alice.secrets.device().to_string(),
+    ];
+    for text in private {
+        assert!(!log.contains(text), "{text} is in the log:\n{log}");
+    }
 }
 
 // REQ S1, M3
