@@ -32,8 +32,16 @@ const IMPURE_CRATES: &[&str] =
     &["tokio", "tokio-util", "tokio-rustls", "rustls", "sled", "sqlx", "keyring", "getrandom", "tauri"];
 
 /// What must not stand in the sources of a pure package.
-const IMPURE_PATHS: &[&str] =
-    &["std::fs", "std::env", "std::thread", "TcpStream", "UdpSocket", "SystemTime", "Instant::now", "tokio::"];
+const IMPURE_PATHS: &[&str] = &[
+    "std::fs",
+    "std::env",
+    "std::thread",
+    "TcpStream",
+    "UdpSocket",
+    "SystemTime",
+    "Instant::now",
+    "tokio::",
+];
 
 /// Checks the whole graph and says everything that is wrong with it.
 pub fn run() -> Result<()> {
