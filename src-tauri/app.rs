@@ -114,8 +114,8 @@ pub(crate) fn run(options: Options) -> tauri::Result<()> {
                 Some(home) => home,
                 None => app.path().app_local_data_dir()?.join(&options.profile),
             };
-            app.manage(Shell { home, client: Mutex::new(None) });
-            window::open(app, &options.profile)?;
+            app.manage(Shell { home: home.clone(), client: Mutex::new(None) });
+            window::open(app, &options.profile, &home)?;
             Ok(())
         })
         .build(tauri::generate_context!())?;

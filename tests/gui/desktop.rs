@@ -37,7 +37,7 @@ impl Desktop {
         let home = TempDir::with_prefix("mildam-desktop-")?;
         let screen = format!("{}x{}x24", SIZE.0, SIZE.1);
         let mut xvfb = Command::new("Xvfb");
-        xvfb.args(["-displayfd", "1", "-screen", "0", &screen, "-nolisten", "tcp"]);
+        xvfb.args(["-displayfd", "1", "-screen", "0", &screen, "-nolisten", "tcp", "-wr"]);
         let (xvfb, number) = start(&mut xvfb)?;
         let mut bus = Command::new("dbus-daemon");
         let (bus, address) = start(bus.args(["--session", "--nofork", "--print-address"]))?;

@@ -31,8 +31,9 @@ fn two_people_talk_in_two_windows_and_keep_their_history() -> Result<()> {
     let home = |name: &str| scene.stranger(name).home().to_path_buf();
     let (alice_home, bob_home) = (home("alice"), home("bob"));
 
-    let alice = Window::open(&desktop, &alice_home, "ko", 0)?;
-    let bob = Window::open(&desktop, &bob_home, "en", 1)?;
+    let alice = Window::open(&desktop, &alice_home, 0)?;
+    let bob = Window::open(&desktop, &bob_home, 1)?;
+    alice.choose("language", "ko")?;
     connect(&alice, scene.relay.link())?;
     sign_up(&alice, "alice", "앨리스", &screenshots)?;
     alice.part("words-confirm")?.click()?;
@@ -43,9 +44,7 @@ fn two_people_talk_in_two_windows_and_keep_their_history() -> Result<()> {
 
     befriend(&alice, &bob)?;
     talk(&desktop, &alice, &bob)?;
-    desktop.picture("root", &screenshots.join("two-windows.png"))?;
-    alice.picture(&screenshots.join("conversation-ko.png"))?;
-    bob.picture(&screenshots.join("conversation-en.png"))?;
+    desktop.picture("root", &screenshots.join("conversation.png"))?;
 
     scene.relay.stop()?;
     for window in [&alice, &bob] {
@@ -57,8 +56,16 @@ fn two_people_talk_in_two_windows_and_keep_their_history() -> Result<()> {
     drop(alice);
     drop(bob);
 
-    let alice = Window::open(&desktop, &alice_home, "ko", 0)?;
-    let bob = Window::open(&desktop, &bob_home, "en", 1)?;
+    let alice = Window::open(&desktop, &alice_home, 0)?;
+    let bob = Window::open(&desktop, &bob_home, 1)?;
+    // What each chose is theirs, and lasts.
+    alice.find("html[lang='ko']")?;
+    bob.find("html[lang='en']")?;
+    bob.part("settings")?.click()?;
+    bob.choose("theme", "dark")?;
+    bob.part("settings-close")?.click()?;
+    bob.find("html[data-theme='dark']")?;
+    alice.find("html[data-theme='light']")?;
     for window in [&alice, &bob] {
         window.part("offline-banner")?;
         window.part("room-row")?.click()?;
@@ -69,7 +76,7 @@ fn two_people_talk_in_two_windows_and_keep_their_history() -> Result<()> {
         window.part_with("search-hit", KOREAN[0].1)?;
         ensure!(window.count("[data-testid='search-hit']")? == 1, "one message has this word");
     }
-    alice.picture(&screenshots.join("offline-search.png"))?;
+    desktop.picture("root", &screenshots.join("offline.png"))?;
 
     scene.relay.restart()?;
     bob.part_with("message", "I will be late")?;

@@ -31,9 +31,9 @@ pub struct Element<'a> {
 
 impl<'a> Window<'a> {
     /// Opens the window of the person whose home is `home`, in `column` 0 or 1 of the desktop.
-    pub fn open(desktop: &'a Desktop, home: &Path, language: &str, column: u32) -> Result<Self> {
+    pub fn open(desktop: &'a Desktop, home: &Path, column: u32) -> Result<Self> {
         let before = desktop.windows()?;
-        let driver = Driver::start(desktop, home, language)?;
+        let driver = Driver::start(desktop, home)?;
         let capabilities = json!({
             "tauri:options": {"application": program("mildam-desktop")?},
             "browserName": "wry",
@@ -70,6 +70,11 @@ impl<'a> Window<'a> {
     pub fn message(&self, text: &str, state: &str) -> Result<Element<'_>> {
         let row = format!("//*[@data-testid='message' and @data-state='{state}']");
         self.locate("xpath", &format!("{row}[.//*[normalize-space(text())=\"{text}\"]]"))
+    }
+
+    /// Chooses a value in a list to choose from.
+    pub fn choose(&self, name: &str, value: &str) -> Result<()> {
+        self.find(&format!("[data-testid='{name}'] option[value='{value}']"))?.click()
     }
 
     /// How many elements a CSS selector names right now.
@@ -142,14 +147,13 @@ struct Driver {
 }
 
 impl Driver {
-    fn start(desktop: &Desktop, home: &Path, language: &str) -> Result<Self> {
+    fn start(desktop: &Desktop, home: &Path) -> Result<Self> {
         let (port, native_port) = (free_port()?, free_port()?);
         let mut command = Command::new(tauri_driver()?);
         desktop.dress(&mut command);
         command
             .args(["--port", &port.to_string(), "--native-port", &native_port.to_string()])
             .env("MILDAM_HOME", home)
-            .env("LANGUAGE", language)
             .stdin(Stdio::null());
         let child = command.spawn().context("cannot start tauri-driver")?;
         let config = ureq::Agent::config_builder()
