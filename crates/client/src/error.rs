@@ -111,6 +111,7 @@ impl From<RoomError> for Error {
                 format!("Nothing can be sent here: the room's log does not fit ({code})."),
             ),
             RoomError::NotMember => Self::new("not_member", "You are not a member of this room."),
+            RoomError::TooLong => Self::new("too_long", "The message is too long."),
             RoomError::Change(_) => Self::new("forbidden", "This cannot be done in this room."),
             RoomError::UnknownKeys(account) => {
                 Self::new("not_found", format!("The keys of {account} are not known."))

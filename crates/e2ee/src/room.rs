@@ -35,6 +35,8 @@ pub use make::{NewChange, NewRoom};
 pub const EPOCH_MESSAGES: u64 = 1_000;
 /// A new epoch is due after so many milliseconds: 7 days.
 pub const EPOCH_MILLISECONDS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// The longest content of a message, in bytes of JSON: padded and sealed it fits into 96 KiB.
+pub const MAX_CONTENT: usize = 96_255;
 
 /// Where log hashes of the past are looked up: the vault keeps them all.
 pub trait PastHashes {
@@ -164,6 +166,9 @@ pub enum RoomError {
     /// A new epoch must be announced first.
     #[error("a new epoch is due")]
     EpochDue,
+    /// The content has more than [`MAX_CONTENT`] bytes.
+    #[error("the content is too long")]
+    TooLong,
     /// Keys of an account are not known.
     #[error("the keys of {0} are not known")]
     UnknownKeys(AccountId),

@@ -4,8 +4,9 @@ use mildam_records::keys::Signature;
 use mildam_records::message::{MESSAGE_VERSION, MessageSalt};
 use mildam_records::{ClientMessageId, Hash, Message, MessageHeader};
 use rand_core::CryptoRng;
+use zeroize::Zeroizing;
 
-use super::{Room, RoomError};
+use super::{MAX_CONTENT, Room, RoomError};
 use crate::KeyError;
 use crate::content::Content;
 use crate::device::DeviceSecrets;
@@ -17,7 +18,8 @@ impl Room {
     /// ever serves two texts.
     ///
     /// # Errors
-    /// [`RoomError::EpochDue`] if a new epoch must be announced first, and other [`RoomError`]s.
+    /// [`RoomError::EpochDue`] if a new epoch must be announced first, [`RoomError::TooLong`], and
+    /// other [`RoomError`]s. The chain has moved only if there is none.
     pub fn seal(
         &mut self,
         content: &Content,
@@ -30,6 +32,10 @@ impl Room {
         let membership = self.active(secrets.account())?;
         if self.needs_epoch(now, directory) {
             return Err(RoomError::EpochDue);
+        }
+        let plain = Zeroizing::new(serde_json::to_vec(content).map_err(|_| KeyError::Primitive("encoding"))?);
+        if plain.len() > MAX_CONTENT {
+            return Err(RoomError::TooLong);
         }
         let (version, head) = (membership.version(), membership.head());
         let account = secrets.account();
@@ -59,7 +65,6 @@ impl Room {
             seen_hash: self.position.hash,
             sender_list,
         };
-        let plain = serde_json::to_vec(content).map_err(|_| KeyError::Primitive("encoding"))?;
         let ciphertext = cipher.seal(&plain, &header.canonical())?.into();
         let mut message = Message { header, ciphertext, signature: Signature::from_bytes([0; 64]) };
         message.signature = secrets.sign(&message.signed_bytes());

@@ -33,6 +33,17 @@ fn lengths_hide_in_padding() {
 
 // REQ M1
 #[test]
+fn a_content_that_is_too_long_costs_no_key() {
+    let (_, mut alice, _) = two();
+    let frame = r#"{"sent_at":1700000000000,"body":{"text":""}}"#.len();
+    assert_eq!(alice.seal(&"x".repeat(MAX_CONTENT - frame + 1)), Err(RoomError::TooLong));
+    let longest = alice.seal(&"x".repeat(MAX_CONTENT - frame)).unwrap();
+    assert_eq!(longest.header.n, 0);
+    assert!(longest.ciphertext.len() <= 96 * 1024);
+}
+
+// REQ M1
+#[test]
 fn no_two_messages_share_a_key() {
     let (_, mut alice, _) = two();
     let (one, two) = (alice.seal("same").unwrap(), alice.seal("same").unwrap());
