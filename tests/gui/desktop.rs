@@ -93,7 +93,7 @@ impl Desktop {
 
     /// Puts a window into the left or right half, and gives it the focus.
     pub fn place(&self, window: &str, column: u32) -> Result<()> {
-        let (width, height) = (SIZE.0 / 2 - 20, SIZE.1 - 50);
+        let (width, height) = (SIZE.0 / 2 - 20, SIZE.1 - 60);
         let (x, y) = (column * SIZE.0 / 2 + 8, 8);
         let text = |number: u32| number.to_string();
         self.xdotool(&["windowsize", "--sync", window, &text(width), &text(height)])?;

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::shell::{cargo, root, sh, target};
 
 /// Where generated files stand.
-const PLACES: &[&str] = &["ui/src/lib/backend"];
+const PLACES: &[&str] = &["ui/src/lib/backend", "docs/vectors"];
 
 /// Writes all of them anew.
 pub fn write(screenshots: bool) -> Result<()> {
@@ -23,6 +23,12 @@ pub fn write(screenshots: bool) -> Result<()> {
         "ts",
         "export_bindings",
     ]))?;
+    // The tests that compare the vectors write them instead, if they are told to.
+    for tests in [&["mildam-protocol", "--lib", "vectors"] as &[&str], &["mildam-e2ee", "--test", "vectors"]]
+    {
+        let mut write = cargo(&["test", "--quiet", "--package"]);
+        sh(write.args(tests).env("MILDAM_WRITE_VECTORS", "1"))?;
+    }
     if screenshots {
         copy_screenshots()?;
     }
