@@ -1,4 +1,7 @@
-//! What messages say, once they are open.
+//! What messages say, once they are open. Keys that this version does not know are passed over, so
+//! that later versions can say more.
+
+use std::fmt;
 
 use mildam_records::bytes::Bytes;
 use mildam_records::{DeviceId, Hash};
@@ -6,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 /// Another message, named so that nobody can stand in for it: never by client id alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct MessageRef {
     /// The sending device.
     pub device: DeviceId,
@@ -20,7 +22,6 @@ pub struct MessageRef {
 
 /// What everybody in a room reads above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RoomProfile {
     /// The name; may be empty in a direct room.
     pub name: String,
@@ -32,9 +33,8 @@ pub struct RoomProfile {
     pub picture: Option<Bytes>,
 }
 
-/// A file that lies on the relay as an encrypted blob.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A file that lies on the relay as an encrypted blob. `Debug` does not show the key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {
     /// The blob's id.
     pub blob: Hash,
@@ -51,6 +51,12 @@ pub struct FileRef {
     /// A small picture to show before the file is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbnail: Option<Bytes>,
+}
+
+impl fmt::Debug for FileRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileRef").field("blob", &self.blob).field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 /// What a message is.
@@ -119,13 +125,67 @@ pub struct Content {
 mod tests {
     use super::*;
 
+    fn reference() -> MessageRef {
+        let device = DeviceId::from_bytes([1; 16]);
+        MessageRef { device, epoch: 2, n: 3, hash: Hash::from_bytes([4; 32]) }
+    }
+
+    fn file() -> FileRef {
+        let hash = |byte| Hash::from_bytes([byte; 32]);
+        FileRef {
+            blob: hash(1),
+            key: hash(2),
+            size: 5,
+            sha256: hash(3),
+            media: "image/png".into(),
+            name: "사진.png".into(),
+            thumbnail: None,
+        }
+    }
+
+    // REQ M5
+    #[test]
+    fn every_body_has_its_documented_form() {
+        let (to, target) = (reference(), reference());
+        let profile = RoomProfile { name: "우리집".into(), ..RoomProfile::default() };
+        let bodies = [
+            Body::Text("밀담".into()),
+            Body::Reply { to, text: "그래".into() },
+            Body::Edit { target: target.clone(), text: "아니".into() },
+            Body::Delete { target: target.clone() },
+            Body::Reaction { target: target.clone(), emoji: "👍".into() },
+            Body::File(file()),
+            Body::Profile(profile),
+            Body::Pin { target, pinned: true },
+            Body::Timer { seconds: 60 },
+        ];
+        let shown = bodies.map(|body| {
+            let content = Content { sent_at: 5, body };
+            let json = serde_json::to_string(&content).unwrap();
+            assert_eq!(serde_json::from_str::<Content>(&json).unwrap(), content);
+            json
+        });
+        insta::assert_snapshot!(shown.join("\n"));
+    }
+
     #[test]
     fn an_unknown_body_is_kept() {
-        let json = r#"{"sent_at":5,"body":{"hologram":{"size":3}}}"#;
-        let content: Content = serde_json::from_str(json).unwrap();
-        assert!(matches!(content.body, Body::Unknown(_)));
-        assert_eq!(serde_json::to_string(&content).unwrap(), json);
-        let text: Content = serde_json::from_str(r#"{"sent_at":5,"body":{"text":"밀담"}}"#).unwrap();
-        assert_eq!(text.body, Body::Text("밀담".into()));
+        let more = r#"{"sent_at":5,"body":{"profile":{"name":"집","colour":"red"}},"mood":"fine"}"#;
+        let content: Content = serde_json::from_str(more).unwrap();
+        let profile = RoomProfile { name: "집".into(), ..RoomProfile::default() };
+        assert_eq!(content.body, Body::Profile(profile));
+        for body in [r#"{"hologram":{"size":3}}"#, r#"{"text":7}"#, r#""wave""#] {
+            let json = format!(r#"{{"sent_at":5,"body":{body}}}"#);
+            let content: Content = serde_json::from_str(&json).unwrap();
+            assert!(matches!(content.body, Body::Unknown(_)), "{body}");
+            assert_eq!(serde_json::to_string(&content).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_file_does_not_show() {
+        let file = file();
+        let shown = format!("{:?}", Body::File(file.clone()));
+        assert!(!shown.contains(&file.key.to_string()) && shown.contains("FileRef"), "{shown}");
     }
 }

@@ -209,9 +209,24 @@ crate::bytes::fixed_bytes!(
 /// Bytes of an X-Wing encapsulation key.
 pub const PREKEY_BYTES: usize = 1216;
 
+/// Bytes of the coefficients at the front of it: 768 of 12 bits each (FIPS 203, section 4.2.1).
+const COEFFICIENTS_BYTES: usize = 1152;
+/// The modulus of ML-KEM: what every coefficient is below.
+const MODULUS: u16 = 3329;
+
+/// Whether bytes are pairs of 12-bit numbers, little-endian, each below [`MODULUS`].
+fn are_reduced(coefficients: &[u8]) -> bool {
+    let (triples, rest) = coefficients.as_chunks::<3>();
+    rest.is_empty()
+        && triples.iter().all(|triple| {
+            let [low, middle, high] = triple.map(u16::from);
+            (low | (middle & 0xf) << 8) < MODULUS && (middle >> 4 | high << 4) < MODULUS
+        })
+}
+
 /// The public half of a prekey: an X-Wing (X25519 + ML-KEM-768) encapsulation key, 1216 bytes.
-/// This type checks the length and that the X25519 part, the last 32 bytes, is not zero; who
-/// encapsulates checks the ML-KEM part when it parses it.
+/// This type checks the length, that the ML-KEM part is in its one form (the modulus check of
+/// FIPS 203), and that the X25519 part, the last 32 bytes, is not zero.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PreKeyPublic(Box<[u8]>);
 
@@ -219,10 +234,13 @@ impl PreKeyPublic {
     /// Takes 1216 bytes.
     ///
     /// # Errors
-    /// [`RecordError::BadKey`] for another length or a zero X25519 key.
+    /// [`RecordError::BadKey`] for another length, an ML-KEM key that is not reduced, or a zero
+    /// X25519 key.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let x25519 = bytes.get(PREKEY_BYTES - 32..);
-        let fits = bytes.len() == PREKEY_BYTES && x25519.is_some_and(|x| x.iter().any(|b| *b != 0));
+        let fits = bytes.len() == PREKEY_BYTES
+            && bytes.get(..COEFFICIENTS_BYTES).is_some_and(are_reduced)
+            && x25519.is_some_and(|x| x.iter().any(|b| *b != 0));
         if fits { Ok(Self(bytes.into())) } else { Err(RecordError::BadKey("prekey")) }
     }
 
@@ -328,8 +346,21 @@ mod tests {
 
     // REQ C4
     #[test]
-    fn a_prekey_has_its_length_and_an_x25519_part() {
+    fn a_prekey_has_its_length_and_both_parts_in_order() {
         let fits = |bytes: &[u8]| PreKeyPublic::from_bytes(bytes).is_ok();
+        // 3328 and 3329, first and second of a pair.
+        for (pair, good) in [
+            ([0x00, 0x0d, 0], true),
+            ([0x01, 0x0d, 0], false),
+            ([0, 0x00, 0xd0], true),
+            ([0, 0x10, 0xd0], false),
+        ] {
+            for place in [0, COEFFICIENTS_BYTES - 3] {
+                let mut key = vec![7; PREKEY_BYTES];
+                key[place..place + 3].copy_from_slice(&pair);
+                assert_eq!(fits(&key), good, "{pair:?}");
+            }
+        }
         let mut zero = vec![7; PREKEY_BYTES];
         assert!(fits(&zero) && !fits(&zero[1..]));
         zero[PREKEY_BYTES - 32..].fill(0);
