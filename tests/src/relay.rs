@@ -144,8 +144,9 @@ impl Process {
     }
 
     fn stop(&mut self) -> Result<()> {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().context("cannot run kill")?;
+        // The shell's own `kill`: the program of that name is not on every machine.
+        let kill = format!("kill -TERM {}", self.child.id());
+        Command::new("sh").args(["-c", &kill]).status().context("cannot run kill")?;
         let status = self.child.wait()?;
         if !status.success() {
             bail!("the relay stopped with {status}\n{}", self.log()?);

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::packages::{self, Need};
 use crate::shell::{cargo, command, find, sh};
-use crate::{doctor, generated, graph, ui};
+use crate::{doctor, documents, generated, graph, ui};
 
 /// Tools that take longer to build than the checks to run, so they are used only where they are.
 pub const OPTIONAL_TOOLS: &[(&str, &str)] = &[
@@ -37,6 +37,7 @@ pub fn run() -> Result<()> {
     run_all(&[
         ("format", || sh(&mut cargo(&["fmt", "--all", "--check"]))),
         ("crate graph", graph::run),
+        ("documents", documents::run),
         ("ui", || ui::check().and_then(|()| ui::build())),
         ("lints", || {
             sh(&mut cargo(&[

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod ci;
 mod demo;
 mod doctor;
+mod documents;
 mod generated;
 mod graph;
 mod packages;
