@@ -221,6 +221,22 @@ fn a_joiner_believes_only_what_its_adder_signed() {
 
 // REQ C5
 #[test]
+fn a_snapshot_has_one_form_even_if_its_hash_is_signed() {
+    let (mut log, alice, _) = group();
+    let mut carol = Person::new("carol", Room::joining(alice.room.id(), alice.room.position()));
+    carol.read = log.items.len();
+    let mut new = alice.add("carol").unwrap();
+    let snapshot = new.snapshot.as_mut().unwrap();
+    snapshot.members.swap(0, 1);
+    let Change::Added { snapshot: hash, .. } = &mut new.change.change else { panic!() };
+    *hash = snapshot.hash();
+    new = alice.resign_change(NewChange { epoch: None, ..new });
+    log.change(new);
+    assert_eq!(carol.refuses(&log), "chain_broken");
+}
+
+// REQ C5
+#[test]
 fn nobody_joins_by_the_door_of_another() {
     let (mut log, alice, _) = group();
     let (start, at) = (alice.room.position(), log.items.len());
