@@ -18,10 +18,10 @@ use crate::wire::{Reading, Wire};
 pub(crate) enum News {
     /// The state changed, short of being up.
     State(ConnectionState),
-    /// A connection is up.
-    Up(Wire),
-    /// The connection is lost, or could not be made.
-    Down(Error),
+    /// A connection is up, to the relay of that link.
+    Up(ServerLink, Wire),
+    /// The connection to the relay of that link is lost, or could not be made.
+    Down(ServerLink, Error),
     /// The relay told something.
     Push(Box<Push>),
 }
@@ -83,7 +83,7 @@ impl Keeper {
             let lost = match outcome {
                 Ok((wire, reading)) => {
                     backoff.reset();
-                    if self.news.send(News::Up(wire)).await.is_err() {
+                    if self.news.send(News::Up(link.clone(), wire)).await.is_err() {
                         return;
                     }
                     tokio::select! {
@@ -95,7 +95,7 @@ impl Keeper {
                 }
                 Err(error) => error,
             };
-            if self.news.send(News::Down(lost)).await.is_err() {
+            if self.news.send(News::Down(link, lost)).await.is_err() {
                 return;
             }
             let pause = backoff.next(&mut crate::rng());

@@ -209,14 +209,16 @@ impl Engine {
     async fn on_news(&mut self, news: News) {
         match news {
             News::State(state) => self.set_connection(state).await,
-            News::Up(wire) => {
+            // An attempt at a link that was given up meanwhile says nothing about the current one.
+            News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
+            News::Up(_, wire) => {
                 self.wire = Some(wire);
                 self.set_connection(ConnectionState::Connected).await;
                 if let Err(error) = self.attach().await {
                     tracing::info!(code = error.code(), "not attached");
                 }
             }
-            News::Down(error) => {
+            News::Down(_, error) => {
                 tracing::info!(code = error.code(), "not connected");
                 self.wire = None;
                 self.down = error;
@@ -228,6 +230,10 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn is_current(&self, link: &ServerLink) -> bool {
+        self.link.borrow().as_ref() == Some(link)
     }
 
     async fn on_push(&mut self, push: Push) -> Result<(), Error> {
@@ -288,8 +294,8 @@ impl Engine {
             let wait = async {
                 while self.wire.is_none() {
                     match self.news.recv().await {
-                        Some(News::Down(error)) => {
-                            self.on_news(News::Down(error)).await;
+                        Some(News::Down(link, error)) if self.is_current(&link) => {
+                            self.on_news(News::Down(link, error)).await;
                             return;
                         }
                         Some(news) => self.on_news(news).await,

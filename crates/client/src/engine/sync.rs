@@ -38,7 +38,8 @@ impl Engine {
         let own = self.secrets()?.account().clone();
         for summary in list.rooms {
             let room = summary.room;
-            if !self.rooms.contains_key(&room) {
+            // Unknown, or left and come back to since: its log is read from where it begins now.
+            if self.rooms.get(&room).is_none_or(|open| open.room.position().seq < summary.start.seq) {
                 self.meet(&summary);
             }
             if let Err(error) = self.catch_up(room).await {
@@ -57,9 +58,10 @@ impl Engine {
         Ok(())
     }
 
-    /// A room that this device did not know.
+    /// A room that this device did not know, or knows up to its leaving only.
     fn meet(&mut self, summary: &RoomSummary) {
-        let meta = RoomMeta {
+        let known = self.rooms.remove(&summary.room).map(|open| open.meta);
+        let meta = known.unwrap_or_else(|| RoomMeta {
             kind: summary.kind,
             name: String::new(),
             members: Vec::new(),
@@ -69,7 +71,7 @@ impl Engine {
             left: false,
             blocked: None,
             since: crate::now(),
-        };
+        });
         let open = OpenRoom { room: Room::joining(summary.room, summary.start), meta };
         self.rooms.insert(summary.room, open);
     }
@@ -92,7 +94,7 @@ impl Engine {
     }
 
     pub(super) async fn on_log(&mut self, room: RoomId, item: LogItem) -> Result<(), Error> {
-        if !self.rooms.contains_key(&room) {
+        if self.rooms.get(&room).is_none_or(|open| open.meta.left) {
             return self.sync_rooms().await;
         }
         if self.take(room, vec![item]).await? {
