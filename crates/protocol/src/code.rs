@@ -55,13 +55,15 @@ codes! {
     WrongConnection = "wrong_connection", Invalid;
     /// Account id and password do not go together (or there is no such account).
     WrongCredentials = "wrong_credentials", Invalid;
+    /// Account id and recovery words do not go together (or there is no such account).
+    WrongWords = "wrong_words", Invalid;
     /// The device is not in the account's device list, or its proof does not verify.
     DeviceUnknown = "device_unknown", Invalid;
     /// Not a usable account id.
     BadAccount = "bad_account", Invalid;
     /// Not a usable e-mail address.
     BadEmail = "bad_email", Invalid;
-    /// The password is too short or too long.
+    /// Not a message of the password protocol.
     BadPassword = "bad_password", Invalid;
     /// Another account has this id.
     AccountTaken = "account_taken", Invalid;

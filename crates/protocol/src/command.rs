@@ -5,7 +5,7 @@
 
 use mildam_records::bytes::Bytes;
 use mildam_records::id::{AccountId, DeviceId, Hash, RoomId};
-use mildam_records::keys::Signature;
+use mildam_records::keys::{DevicePublicKey, Signature};
 use mildam_records::{
     AccountKeys, DeviceList, EpochAnnouncement, IdentityPublicKey, LogItem, LogPosition, Message, Receipt,
     RoomChange, RoomKind, SealedProfile, SignedPreKey, Snapshot, Wrap,
@@ -83,10 +83,18 @@ macro_rules! commands {
 commands! {
     /// Who is there?
     ServerInfo = "server_info", false => ServerInfoAnswer;
+    /// Begins to choose the password of a new account.
+    SignUpStart = "sign_up_start", false => PasswordAnswer;
     /// A new account.
     SignUp = "sign_up", false => SessionAnswer;
+    /// Begins to show that the password is known.
+    LogInStart = "log_in_start", false => PasswordAnswer;
     /// A new session for a device of an account.
     LogIn = "log_in", false => SessionAnswer;
+    /// Begins to use the recovery words: what they open.
+    RecoverStart = "recover_start", false => RecoverStartAnswer;
+    /// Ends it: a new generation of devices, with a new password.
+    Recover = "recover", false => SessionAnswer;
     /// Binds the connection to the session's device: pushes begin.
     Attach = "attach", true => AttachAnswer;
     /// Ends the session.
@@ -101,6 +109,10 @@ commands! {
     FriendList = "friend_list", true => FriendListAnswer;
     /// Public keys of accounts that the asker may know: itself, friends, members of its rooms.
     GetAccountKeys = "account_keys", true => AccountKeysAnswer;
+    /// Replaces the asking device's prekey.
+    PreKeyReplace = "prekey_replace", true => Done;
+    /// The next version of the asker's device list.
+    DevicesSet = "devices_set", true => Done;
     /// Makes a room.
     RoomCreate = "room_create", true => RoomCreateAnswer;
     /// Changes a room.
@@ -117,7 +129,7 @@ commands! {
     ReceiptSend = "receipt_send", true => Done;
 }
 
-/// The longest password, in bytes.
+/// The longest password, in bytes. The client's to check: the relay never sees one.
 pub const MAX_PASSWORD: usize = 1024;
 /// The shortest password, in characters.
 pub const MIN_PASSWORD: usize = 8;
@@ -135,6 +147,12 @@ pub const MAX_PROFILE: usize = 96 * 1024;
 pub const MAX_SEALED_IDENTITY: usize = 8 * 1024;
 /// The most members of a room.
 pub const MAX_MEMBERS: usize = 1000;
+/// The most devices of an account.
+pub const MAX_DEVICES: usize = 16;
+/// The most devices of all members of a room: so many wraps fit a frame.
+pub const MAX_ROOM_DEVICES: usize = 3_000;
+/// A device whose prekey is older, in milliseconds, is left out of new epochs: 60 days.
+pub const PREKEY_LIFE: u64 = 60 * 24 * 60 * 60 * 1_000;
 /// The most items of a page of a log. A page also ends when it would exceed a frame.
 pub const MAX_PAGE: u32 = 200;
 /// The most accounts in one [`GetAccountKeys`].
@@ -164,36 +182,69 @@ pub struct ServerInfoAnswer {
     pub time: u64,
 }
 
+/// `sign_up_start`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignUpStart {
+    /// The id to take.
+    pub account: AccountId,
+    /// The request of a [`password::Registration`](crate::password::Registration).
+    pub password: Bytes,
+}
+
+/// The relay's part of a registration or login by password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PasswordAnswer {
+    /// What to finish with.
+    pub password: Bytes,
+}
+
 /// `sign_up`
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignUp {
     /// The id to take.
     pub account: AccountId,
     /// An address of the person's own.
     pub email: String,
-    /// The password. It travels inside the session cipher; the relay keeps an Argon2id hash.
-    pub password: String,
+    /// The password's record, [`PASSWORD_RECORD`](crate::password::PASSWORD_RECORD) bytes.
+    pub password: Bytes,
     /// What others read; empty for the id.
     pub nickname: String,
     /// The identity key.
     pub identity_key: IdentityPublicKey,
     /// The identity key's private half, sealed under the recovery words: opaque to the relay.
     pub sealed_identity: Bytes,
+    /// What [`RecoverStart::proof`] verifies under: Ed25519, made from the recovery words.
+    pub recovery_key: DevicePublicKey,
     /// Generation 1, version 1, with the one device that signs up.
     pub device_list: DeviceList,
     /// That device's prekey.
     pub prekey: SignedPreKey,
+    /// As [`LogIn::proof`]. It is looked at where the account is there already, with this very
+    /// list: then this is a resend whose answer was lost.
+    pub proof: Signature,
 }
 
-/// `log_in`, from a device that stands in the account's list.
-#[derive(Clone, Serialize, Deserialize)]
+/// `log_in_start`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogInStart {
+    /// The account.
+    pub account: AccountId,
+    /// The request of a [`password::Login`](crate::password::Login).
+    pub password: Bytes,
+}
+
+/// `log_in`, from a device that stands in the account's list, after `log_in_start` on the same
+/// connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogIn {
     /// The account.
     pub account: AccountId,
-    /// The password.
-    pub password: String,
+    /// The last word of the [`password::Login`](crate::password::Login).
+    pub password: Bytes,
     /// The device.
     pub device: DeviceId,
     /// By the device key over `T("mildam/login/v1", account, device, transcript hash of this
@@ -201,17 +252,62 @@ pub struct LogIn {
     pub proof: Signature,
 }
 
-// Passwords never reach a log, not even by `{:?}`.
-impl std::fmt::Debug for SignUp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignUp").finish_non_exhaustive()
-    }
+/// `recover_start`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverStart {
+    /// The account.
+    pub account: AccountId,
+    /// The request of a [`password::Registration`](crate::password::Registration) of the new password.
+    pub password: Bytes,
+    /// By the recovery key over `T("mildam/recover/v1", account, transcript)`.
+    pub proof: Signature,
 }
 
-impl std::fmt::Debug for LogIn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogIn").finish_non_exhaustive()
-    }
+/// What the recovery words open, and the account as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverStartAnswer {
+    /// The sealed private half of the identity key.
+    pub sealed_identity: Bytes,
+    /// The account's public keys.
+    pub keys: AccountKeys,
+    /// The account's nickname.
+    pub nickname: String,
+    /// What to finish the new password with.
+    pub password: Bytes,
+}
+
+/// `recover`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recover {
+    /// The account.
+    pub account: AccountId,
+    /// The new password's record.
+    pub password: Bytes,
+    /// Version 1 of the next generation, with the one device that recovers.
+    pub device_list: DeviceList,
+    /// That device's prekey.
+    pub prekey: SignedPreKey,
+    /// By that device's key over `T("mildam/recovered/v1", account, device, transcript,
+    /// SHA-256(password record), device list hash)`.
+    pub proof: Signature,
+}
+
+/// `prekey_replace`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreKeyReplace {
+    /// The new one, made later than the one before.
+    pub prekey: SignedPreKey,
+}
+
+/// `devices_set`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicesSet {
+    /// The next version, signed by the asking device. Sessions of devices that are not in it end.
+    pub device_list: DeviceList,
 }
 
 /// A session's name and proof of authority: 32 random bytes. Whoever has it acts as the device

@@ -58,6 +58,8 @@ pub enum Event {
     CatchUp {},
     /// The session has ended.
     SessionEnded {},
+    /// The device was taken off its account's list, and the session has ended.
+    DeviceRemoved {},
 }
 
 impl Event {

@@ -13,8 +13,10 @@ use std::collections::VecDeque;
 pub const HEADER: usize = 4;
 /// The longest payload while the set-up is under way.
 pub const SET_UP_LIMIT: usize = 16 * 1024;
-/// The longest payload afterwards.
-pub const SESSION_LIMIT: usize = 1024 * 1024;
+/// The longest payload from a client that has not said yet who it is.
+pub const UNBOUND_LIMIT: usize = 64 * 1024;
+/// The longest payload afterwards: an epoch of the largest room fits.
+pub const SESSION_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

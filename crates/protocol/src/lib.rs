@@ -9,12 +9,15 @@
 //! 3. [`session`]: the session cipher, which binds every frame to its direction and position;
 //!    its envelopes are `{command, data}` requests, `{status, data | message}` answers, and pushes;
 //! 4. [`command`] and [`event`]: what can be asked and what is told.
+//!
+//! [`password`] is the password's own protocol, carried by four of the commands.
 
 pub mod code;
 pub mod command;
 pub mod event;
 pub mod frame;
 pub mod link;
+pub mod password;
 pub mod session;
 pub mod set_up;
 

@@ -1,6 +1,7 @@
 //! What an account publishes: its identity key, the signed list of its devices, and their prekeys.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::bytes::Bytes;
 use crate::canonical::Canonical;
@@ -78,6 +79,18 @@ impl Certificate {
             .bytes(transcript.as_bytes())
     }
 
+    /// What the one device of a new generation signs to end a recovery: `T("mildam/recovered/v1",
+    /// account, device, transcript, SHA-256(password record), device list hash)`.
+    #[must_use]
+    pub fn recovered_bytes(&self, transcript: &Hash, password_record: &[u8], list: &Hash) -> Canonical {
+        Canonical::new("mildam/recovered/v1")
+            .text(self.account.as_str())
+            .bytes(self.device.as_bytes())
+            .bytes(transcript.as_bytes())
+            .bytes(&Sha256::digest(password_record))
+            .bytes(list.as_bytes())
+    }
+
     /// Checks that the device is at the other end of the connection with that transcript.
     ///
     /// # Errors
@@ -85,6 +98,13 @@ impl Certificate {
     pub fn verify_login(&self, transcript: &Hash, proof: &Signature) -> Result<(), RecordError> {
         self.device_key.verify(self.login_bytes(transcript).as_bytes(), proof, "login proof")
     }
+}
+
+/// What recovery words sign to begin: `T("mildam/recover/v1", account, transcript)`, under the
+/// recovery key that follows from them.
+#[must_use]
+pub fn recover_bytes(account: &AccountId, transcript: &Hash) -> Canonical {
+    Canonical::new("mildam/recover/v1").text(account.as_str()).bytes(transcript.as_bytes())
 }
 
 /// Who signed a device list.
@@ -156,6 +176,12 @@ impl DeviceList {
     #[must_use]
     pub fn certificate(&self, device: &DeviceId) -> Option<&Certificate> {
         self.certificates.iter().find(|certificate| certificate.device == *device)
+    }
+
+    /// Whether this list replaces another of the same account.
+    #[must_use]
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.generation, self.version) > (other.generation, other.version)
     }
 
     /// Checks everything that the list alone shows: certificates, their account, no device twice,
@@ -252,21 +278,23 @@ pub struct AccountKeys {
     pub account: AccountId,
     /// The identity key.
     pub identity_key: IdentityPublicKey,
-    /// All versions of the newest generation's device list, oldest first.
+    /// All versions of the device list in all generations, oldest first: entries name the list of
+    /// their time.
     pub lists: Vec<DeviceList>,
     /// The current prekey of each device in the newest list.
     pub prekeys: Vec<SignedPreKey>,
 }
 
 impl AccountKeys {
-    /// Checks the whole chain of lists and every prekey, and gives the newest list.
+    /// Checks the whole chain of lists, each generation by itself, and every prekey, and gives the newest list.
     ///
     /// # Errors
     /// [`RecordError`] with the first thing that does not fit.
     pub fn verify(&self) -> Result<&DeviceList, RecordError> {
         let mut newest: Option<&DeviceList> = None;
         for list in &self.lists {
-            let follows = list.account == self.account && newest.is_some() != (list.version == 1);
+            let begins = newest.is_none_or(|newest| newest.generation < list.generation);
+            let follows = list.account == self.account && begins == (list.version == 1);
             if !follows {
                 return Err(RecordError::Inconsistent("account keys"));
             }

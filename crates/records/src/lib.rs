@@ -15,7 +15,7 @@ pub mod membership;
 pub mod message;
 pub mod room;
 
-pub use account::{AccountKeys, Certificate, DeviceList, ListSigner, SignedPreKey};
+pub use account::{AccountKeys, Certificate, DeviceList, ListSigner, SignedPreKey, recover_bytes};
 pub use canonical::Canonical;
 pub use id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};
 pub use keys::{DevicePublicKey, IdentityPublicKey, PreKeyPublic, RecordError, WrapPublicKey};

@@ -193,6 +193,7 @@ fn the_text_names_what_the_program_knows() {
         "keys_changed",
         "catch_up",
         "session_ended",
+        "device_removed",
     ] {
         assert!(text.contains(&format!("| `{event}` |")), "{event} is not in the table of events");
     }
