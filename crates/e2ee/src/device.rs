@@ -137,12 +137,25 @@ macro_rules! redacted {
 }
 redacted!(WrapKey, DeviceKey, PreKey);
 
+struct OwnPreKey {
+    key: PreKey,
+    signed: SignedPreKey,
+    /// When the relay took another in its place.
+    replaced_at: Option<u64>,
+}
+
+/// How long a prekey is current, in milliseconds: a day.
+pub const PREKEY_TURN: u64 = 24 * 60 * 60 * 1_000;
+/// How long a replaced prekey can still be of use, in milliseconds: the relay takes wraps to it for
+/// 10 minutes, and 5 are for the clocks.
+pub const PREKEY_GRACE: u64 = 15 * 60 * 1_000;
+
 /// Everything secret of one device, and its certificate.
 pub struct DeviceSecrets {
     wrap: WrapKey,
     signer: DeviceKey,
-    /// The current prekey first, then replaced ones that may still be needed.
-    prekeys: Vec<(PreKey, SignedPreKey)>,
+    /// The newest prekey first, then earlier ones that may still be needed.
+    prekeys: Vec<OwnPreKey>,
     certificate: Certificate,
 }
 
@@ -174,6 +187,49 @@ impl DeviceSecrets {
         Ok(secrets)
     }
 
+    /// Makes a new prekey if it is time, and says which one the relay must be told: the newest, as
+    /// long as the relay has not confirmed it. `published` is the one that the relay has; one that
+    /// this device does not know shows that its state was put back.
+    ///
+    /// # Errors
+    /// [`KeyError::Generation`]
+    pub fn prekey_due(
+        &mut self,
+        published: Option<&SignedPreKey>,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Option<&SignedPreKey>, KeyError> {
+        let newest = self.signed_prekey().map_or(0, |signed| signed.created_at);
+        let known = published.is_some_and(|published| self.prekey(&published.public.hash()).is_some());
+        let late = newest.saturating_add(PREKEY_TURN) <= now;
+        if (published.is_some() && !known) || late {
+            let after = published.map_or(0, |published| published.created_at).max(newest);
+            self.add_prekey(PreKey::generate(rng)?, now.max(after.saturating_add(1)));
+        }
+        let newest = self.signed_prekey();
+        Ok(newest.filter(|newest| published != Some(*newest)))
+    }
+
+    /// The relay has taken the newest prekey.
+    pub fn prekey_confirmed(&mut self, now: u64) {
+        for earlier in self.prekeys.iter_mut().skip(1) {
+            earlier.replaced_at.get_or_insert(now);
+        }
+    }
+
+    /// Whether a replaced prekey is past its grace, so that it is to be erased once every log was
+    /// read up to now.
+    #[must_use]
+    pub fn has_old_prekeys(&self, now: u64) -> bool {
+        self.prekeys.iter().any(|earlier| earlier.is_old(now))
+    }
+
+    /// Erases the replaced prekeys that are past their grace. Only after every log was read up to
+    /// `now`, or what was wrapped to them is lost.
+    pub fn drop_old_prekeys(&mut self, now: u64) {
+        self.prekeys.retain(|prekey| !prekey.is_old(now));
+    }
+
     fn add_prekey(&mut self, prekey: PreKey, created_at: u64) {
         let mut signed = SignedPreKey {
             account: self.account().clone(),
@@ -183,7 +239,7 @@ impl DeviceSecrets {
             signature: Signature::from_bytes([0; 64]),
         };
         signed.signature = self.sign(&signed.signed_bytes());
-        self.prekeys.insert(0, (prekey, signed));
+        self.prekeys.insert(0, OwnPreKey { key: prekey, signed, replaced_at: None });
     }
 
     /// Whose device it is.
@@ -207,11 +263,17 @@ impl DeviceSecrets {
     /// Its current prekey, signed.
     #[must_use]
     pub fn signed_prekey(&self) -> Option<&SignedPreKey> {
-        self.prekeys.first().map(|(_, signed)| signed)
+        self.prekeys.first().map(|prekey| &prekey.signed)
+    }
+
+    /// Whether this device has the private half of a prekey.
+    #[must_use]
+    pub fn has_prekey(&self, prekey: &SignedPreKey) -> bool {
+        self.prekey(&prekey.public.hash()).is_some()
     }
 
     pub(crate) fn prekey(&self, hash: &Hash) -> Option<&PreKey> {
-        self.prekeys.iter().map(|(prekey, _)| prekey).find(|prekey| prekey.public.hash() == *hash)
+        self.prekeys.iter().map(|prekey| &prekey.key).find(|key| key.public.hash() == *hash)
     }
 
     pub(crate) const fn wrap_key(&self) -> &WrapKey {
@@ -245,6 +307,28 @@ impl DeviceSecrets {
         self.sign(&self.certificate.login_bytes(transcript))
     }
 
+    /// Proves, to end a recovery, that this device is at the other end of the connection, and that
+    /// password record and list are its own.
+    #[must_use]
+    pub fn sign_recovered(&self, transcript: &Hash, password_record: &[u8], list: &Hash) -> Signature {
+        self.sign(&self.certificate.recovered_bytes(transcript, password_record, list))
+    }
+
+    /// The next version of the own account's device list, with these devices. This device must
+    /// stand in the present one.
+    #[must_use]
+    pub fn next_device_list(&self, present: &DeviceList, certificates: Vec<Certificate>) -> DeviceList {
+        let mut list = DeviceList {
+            version: present.version.saturating_add(1),
+            previous: Some(present.hash()),
+            certificates,
+            signer: ListSigner::Device(self.device()),
+            ..present.clone()
+        };
+        list.signature = Bytes(self.sign(&list.signed_bytes()).as_bytes().to_vec());
+        list
+    }
+
     /// The secrets as bytes, for the vault.
     ///
     /// # Errors
@@ -260,9 +344,10 @@ impl DeviceSecrets {
             prekeys: self
                 .prekeys
                 .iter()
-                .map(|(prekey, signed)| StoredPreKey {
-                    seed: prekey.seed.as_slice().into(),
-                    created_at: signed.created_at,
+                .map(|prekey| StoredPreKey {
+                    seed: prekey.key.seed.as_slice().into(),
+                    created_at: prekey.signed.created_at,
+                    replaced_at: prekey.replaced_at,
                 })
                 .collect(),
         };
@@ -293,6 +378,9 @@ impl DeviceSecrets {
         secrets.prekeys.clear();
         for prekey in stored.prekeys.iter().rev() {
             secrets.add_prekey(PreKey::from_seed(&*seed(&prekey.seed)?)?, prekey.created_at);
+            if let Some(newest) = secrets.prekeys.first_mut() {
+                newest.replaced_at = prekey.replaced_at;
+            }
         }
         Ok(secrets)
     }
@@ -326,21 +414,30 @@ struct Stored {
 struct StoredPreKey {
     seed: SecretBytes,
     created_at: u64,
+    #[serde(default)]
+    replaced_at: Option<u64>,
 }
 
-/// Generation 1, version 1 of an account's device list: one device, signed by the identity key.
+impl OwnPreKey {
+    fn is_old(&self, now: u64) -> bool {
+        self.replaced_at.is_some_and(|at| at.saturating_add(PREKEY_GRACE) <= now)
+    }
+}
+
+/// Version 1 of a generation of an account's device list: one device, signed by the identity key.
 ///
 /// # Errors
 /// [`KeyError::Primitive`]
 pub fn first_device_list(
     identity: &IdentityKey,
     secrets: &DeviceSecrets,
+    generation: u64,
     rng: &mut impl CryptoRng,
 ) -> Result<DeviceList, KeyError> {
     let mut list = DeviceList {
         account: secrets.account().clone(),
         identity: identity.public().fingerprint(),
-        generation: 1,
+        generation,
         version: 1,
         previous: None,
         certificates: vec![secrets.certificate().clone()],
@@ -369,7 +466,7 @@ mod tests {
         )
         .unwrap();
         let identity = IdentityKey::generate(&mut rng()).unwrap();
-        let list = first_device_list(&identity, &secrets, &mut rng()).unwrap();
+        let list = first_device_list(&identity, &secrets, 1, &mut rng()).unwrap();
         assert_eq!(list.verify(identity.public(), None), Ok(()));
         let prekey = secrets.signed_prekey().unwrap();
         assert_eq!(prekey.verify(secrets.certificate()), Ok(()));
@@ -391,6 +488,67 @@ mod tests {
         newer["format"] = 2.into();
         assert!(DeviceSecrets::from_secret_bytes(newer.to_string().as_bytes()).is_err());
         assert!(DeviceSecrets::from_secret_bytes(&stored[1..]).is_err());
+    }
+
+    // REQ C4
+    #[test]
+    fn prekeys_take_turns() {
+        let mut secrets = testing::secrets("alice");
+        let first = secrets.signed_prekey().unwrap().clone();
+        let due = |secrets: &mut DeviceSecrets, published: Option<&SignedPreKey>, now| {
+            secrets.prekey_due(published, now, &mut rng()).unwrap().cloned()
+        };
+        assert_eq!(due(&mut secrets, Some(&first), NOW + PREKEY_TURN - 1), None);
+        // A device that was just listed tells its first one.
+        assert_eq!(due(&mut secrets, None, NOW), Some(first.clone()));
+        let second = due(&mut secrets, Some(&first), NOW + PREKEY_TURN).unwrap();
+        assert_eq!(second.verify(secrets.certificate()), Ok(()));
+        assert!(second.created_at > first.created_at);
+        // Not confirmed: it is told again, and nothing is erased however long it takes.
+        assert_eq!(due(&mut secrets, Some(&first), NOW + PREKEY_TURN + 1), Some(second.clone()));
+        assert!(!secrets.has_old_prekeys(NOW + 9 * PREKEY_TURN));
+        let confirmed = NOW + PREKEY_TURN + 2;
+        secrets.prekey_confirmed(confirmed);
+        let mut secrets = DeviceSecrets::from_secret_bytes(&secrets.to_secret_bytes().unwrap()).unwrap();
+        assert_eq!(due(&mut secrets, Some(&second), confirmed), None);
+        assert!(!secrets.has_old_prekeys(confirmed + PREKEY_GRACE - 1));
+        secrets.drop_old_prekeys(confirmed + PREKEY_GRACE - 1);
+        assert!(secrets.prekey(&first.public.hash()).is_some());
+        assert!(secrets.has_old_prekeys(confirmed + PREKEY_GRACE));
+        secrets.drop_old_prekeys(confirmed + PREKEY_GRACE);
+        assert!(secrets.prekey(&first.public.hash()).is_none());
+        assert!(secrets.prekey(&second.public.hash()).is_some());
+    }
+
+    // REQ C4
+    #[test]
+    fn a_state_that_was_put_back_makes_a_new_prekey() {
+        let mut old = testing::secrets("alice");
+        let mut later = testing::secrets("alice");
+        let published =
+            later.prekey_due(later.signed_prekey().cloned().as_ref(), NOW + PREKEY_TURN, &mut rng());
+        let published = published.unwrap().unwrap().clone();
+        let fresh = old.prekey_due(Some(&published), NOW, &mut rng()).unwrap().unwrap().clone();
+        assert!(fresh.created_at > published.created_at);
+        assert_ne!(fresh.public, published.public);
+    }
+
+    // REQ A4
+    #[test]
+    fn lists_follow_one_another() {
+        let (identity, secrets) = (testing::identity("alice"), testing::secrets("alice"));
+        let mut keys = testing::public("alice");
+        let both = vec![secrets.certificate().clone(), testing::second_device("alice", "dave")];
+        keys.lists.push(secrets.next_device_list(&keys.lists[0], both));
+        assert_eq!(keys.verify().unwrap().certificates.len(), 2);
+        // A new generation begins anew, signed by the identity key.
+        keys.lists.push(first_device_list(&identity, &secrets, 2, &mut rng()).unwrap());
+        assert_eq!(keys.verify().map(|list| (list.generation, list.version)), Ok((2, 1)));
+        keys.lists.push(first_device_list(&identity, &secrets, 2, &mut rng()).unwrap());
+        assert!(keys.verify().is_err());
+        keys.lists.pop();
+        keys.lists.push(first_device_list(&identity, &secrets, 1, &mut rng()).unwrap());
+        assert!(keys.verify().is_err());
     }
 
     // REQ T6

@@ -32,7 +32,8 @@ pub enum DirectoryError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownAccount {
     keys: AccountKeys,
-    /// Lists of earlier generations, for entries that were written under them.
+    /// Lists that the relay no longer shows: a new generation replaced their branch. Entries that
+    /// were written under them stay readable.
     past: Vec<DeviceList>,
 }
 
@@ -58,12 +59,14 @@ impl KnownAccount {
             return Err(DirectoryError::IdentityChanged);
         }
         let new = keys.verify()?;
-        let (generation, known) = (new.generation, self.newest_generation());
-        if generation < known || (generation == known && keys.lists.len() < self.keys.lists.len()) {
-            return Err(DirectoryError::RolledBack);
-        }
-        if generation == known && !keys.lists.starts_with(&self.keys.lists) {
-            return Err(DirectoryError::Forked);
+        if let Some(known) = self.newest() {
+            if known.is_newer_than(new) {
+                return Err(DirectoryError::RolledBack);
+            }
+            // The owner of the words overrules whatever was said in a generation before.
+            if new.generation == known.generation && !keys.lists.starts_with(&self.keys.lists) {
+                return Err(DirectoryError::Forked);
+            }
         }
         let older = |old: &SignedPreKey| {
             keys.prekey(&old.device).is_some_and(|new| new != old && new.created_at <= old.created_at)
@@ -71,16 +74,10 @@ impl KnownAccount {
         if self.keys.prekeys.iter().any(older) {
             return Err(DirectoryError::RolledBack);
         }
-        if generation > known {
-            self.past.append(&mut self.keys.lists);
-        }
+        self.past.extend(self.keys.lists.iter().filter(|list| !keys.lists.contains(list)).cloned());
         let changed = keys != self.keys;
         self.keys = keys;
         Ok(changed)
-    }
-
-    fn newest_generation(&self) -> u64 {
-        self.keys.lists.last().map_or(0, |list| list.generation)
     }
 
     /// Whose keys.
@@ -104,15 +101,12 @@ impl KnownAccount {
     /// A known list, by its hash.
     #[must_use]
     pub fn list(&self, hash: &Hash) -> Option<&DeviceList> {
-        self.place(hash).map(|(_, list)| list)
+        self.keys.lists.iter().rev().chain(&self.past).find(|list| list.hash() == *hash)
     }
 
-    /// Where a list stands among all that are known: later ones have higher places.
-    pub(crate) fn place(&self, hash: &Hash) -> Option<(usize, &DeviceList)> {
-        self.past.iter().chain(&self.keys.lists).enumerate().find(|(_, list)| list.hash() == *hash)
-    }
-
-    pub(crate) fn prekey(&self, device: &DeviceId) -> Option<&SignedPreKey> {
+    /// The current prekey of a device.
+    #[must_use]
+    pub fn prekey(&self, device: &DeviceId) -> Option<&SignedPreKey> {
         self.keys.prekey(device)
     }
 }
@@ -173,6 +167,24 @@ mod tests {
         let mut empty = AccountKeys { prekeys: Vec::new(), ..keys };
         empty.lists.clear();
         assert!(matches!(known.update(empty), Err(DirectoryError::Record(_))));
+    }
+
+    // REQ A4
+    #[test]
+    fn a_new_generation_overrules_every_earlier_one() {
+        let (mut keys, secrets) = (testing::public("alice"), testing::secrets("alice"));
+        let mut known = KnownAccount::first_contact(keys.clone()).unwrap();
+        // Somebody with the device went on with the list; the relay shows it to this reader only.
+        let mut thief = keys.clone();
+        thief.lists.push(extended(&keys, &secrets, 2));
+        assert_eq!(known.update(thief.clone()), Ok(true));
+        let identity = testing::identity("alice");
+        keys.lists.push(crate::first_device_list(&identity, &secrets, 2, &mut rng()).unwrap());
+        assert_eq!(known.update(keys.clone()), Ok(true));
+        assert_eq!(known.newest().unwrap().generation, 2);
+        assert!(known.list(&thief.lists[1].hash()).is_some());
+        assert!(known.list(&keys.lists[0].hash()).is_some());
+        assert_eq!(known.update(thief), Err(DirectoryError::RolledBack));
     }
 
     // REQ C4

@@ -3,8 +3,11 @@
 use std::fmt;
 
 use bip39::{Language, Mnemonic};
-use mildam_records::{AccountId, Canonical};
+use ed25519_dalek::{Signer, SigningKey};
+use mildam_records::keys::Signature;
+use mildam_records::{AccountId, Canonical, DevicePublicKey, Hash, recover_bytes};
 use rand_core::CryptoRng;
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::KeyError;
@@ -44,6 +47,8 @@ pub enum WordsError {
     UnknownWord {
         /// Which one, from 1.
         position: usize,
+        /// A word of the list that begins like it.
+        suggestion: Option<&'static str>,
     },
     /// Each word is in a list, but together they do not fit: one is wrong, or two are swapped.
     #[error("the words do not fit together; check each one and their order")]
@@ -84,12 +89,41 @@ impl RecoveryWords {
         let words = Zeroizing::new(text.split_whitespace().collect::<Vec<_>>().join(" "));
         let language = if words.is_ascii() { Language::English } else { Language::Korean };
         let mnemonic = Mnemonic::parse_in(language, words.as_str()).map_err(|error| match error {
-            bip39::Error::UnknownWord(at) => WordsError::UnknownWord { position: at.saturating_add(1) },
+            bip39::Error::UnknownWord(at) => WordsError::UnknownWord {
+                position: at.saturating_add(1),
+                suggestion: words.split(' ').nth(at).and_then(|word| similar(word, language)),
+            },
             _ => WordsError::Checksum,
         })?;
         let bytes = Zeroizing::new(mnemonic.to_entropy());
         let entropy = bytes.as_slice().try_into().map_err(|_| WordsError::Checksum)?;
         Ok(Self(Zeroizing::new(entropy)))
+    }
+
+    /// What an account's relay verifies proofs of the words under, Ed25519.
+    ///
+    /// # Errors
+    /// [`KeyError::Primitive`]
+    pub fn recovery_key(&self, account: &AccountId) -> Result<DevicePublicKey, KeyError> {
+        DevicePublicKey::from_bytes(self.signer(account)?.verifying_key().as_bytes())
+            .map_err(|_| KeyError::Primitive("recovery key"))
+    }
+
+    /// Proves, on the connection whose set-up has this transcript, that the words are known.
+    ///
+    /// # Errors
+    /// [`KeyError::Primitive`]
+    pub fn sign(&self, account: &AccountId, transcript: &Hash) -> Result<Signature, KeyError> {
+        let signature = self.signer(account)?.sign(recover_bytes(account, transcript).as_bytes());
+        Ok(Signature::from_bytes(signature.to_bytes()))
+    }
+
+    /// The seed is `HKDF-SHA-256(salt "mildam/recovery-auth/v1", entropy,
+    /// T("mildam/recovery-auth/v1", account))`.
+    fn signer(&self, account: &AccountId) -> Result<SigningKey, KeyError> {
+        let info = Canonical::new("mildam/recovery-auth/v1").text(account.as_str());
+        let seed: Key = seal::derive(b"mildam/recovery-auth/v1", &*self.0, &info)?;
+        Ok(SigningKey::from_bytes(&seed))
     }
 
     /// `HKDF-SHA-256(salt "mildam/recovery/v1", entropy, T("mildam/recovery-key/v1", account))`.
@@ -98,6 +132,16 @@ impl RecoveryWords {
         let info = Canonical::new("mildam/recovery-key/v1").text(account.as_str());
         seal::derive(b"mildam/recovery/v1", &*self.0, &info)
     }
+}
+
+/// The only word of the list that begins like a mistyped one, if three letters or more agree.
+fn similar(word: &str, language: Language) -> Option<&'static str> {
+    let letters: Vec<char> = word.nfkd().collect();
+    (3..=letters.len()).rev().find_map(|length| {
+        let beginning: String = letters.iter().take(length).collect();
+        let mut words = language.words_by_prefix_iter(&beginning);
+        words.next().filter(|_| words.next().is_none())
+    })
 }
 
 impl fmt::Debug for RecoveryWords {
@@ -109,7 +153,7 @@ impl fmt::Debug for RecoveryWords {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::rng;
+    use crate::testing::{account, rng};
 
     fn error(text: &str) -> WordsError {
         RecoveryWords::parse(text).err().unwrap()
@@ -142,9 +186,31 @@ mod tests {
     fn wrong_words_are_named() {
         let eleven = "abandon ".repeat(11);
         assert_eq!(error("abandon"), WordsError::Count(1));
-        assert_eq!(error(&format!("{eleven} mildam")), WordsError::UnknownWord { position: 12 });
+        let unknown = |position, suggestion| WordsError::UnknownWord { position, suggestion };
+        assert_eq!(error(&format!("{eleven} mildam")), unknown(12, None));
+        assert_eq!(error(&format!("abandom {eleven}")), unknown(1, Some("abandon")));
+        let korean = format!("{} 가걱", "가격 ".repeat(11).trim_end());
+        assert!(matches!(error(&korean), WordsError::UnknownWord { position: 12, .. }));
         assert_eq!(error(&format!("{eleven} abandon")), WordsError::Checksum);
         assert!(RecoveryWords::parse(&format!("{eleven} ABOUT")).is_ok());
+    }
+
+    // REQ A4
+    #[test]
+    fn words_prove_themselves_for_one_account_and_connection() {
+        let (words, others) = (RecoveryWords::generate(&mut rng()), RecoveryWords::generate(&mut rng()));
+        let (alice, bob) = (account("alice"), account("bob"));
+        let (transcript, elsewhere) = (Hash::from_bytes([1; 32]), Hash::from_bytes([2; 32]));
+        let key = words.recovery_key(&alice).unwrap();
+        let verifies = |words: &RecoveryWords, of: &AccountId, on: &Hash| {
+            let proof = words.sign(of, on).unwrap();
+            key.verify(recover_bytes(&alice, &transcript).as_bytes(), &proof, "proof").is_ok()
+        };
+        assert!(verifies(&words, &alice, &transcript));
+        assert!(!verifies(&words, &alice, &elsewhere));
+        assert!(!verifies(&words, &bob, &transcript));
+        assert!(!verifies(&others, &alice, &transcript));
+        assert_ne!(words.recovery_key(&bob).unwrap(), key);
     }
 
     #[test]

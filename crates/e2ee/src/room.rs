@@ -26,7 +26,7 @@ use crate::device::DeviceSecrets;
 use crate::directory::Directory;
 use crate::secret;
 use epoch::Epoch;
-use rule::Block;
+use rule::{Block, Rule};
 
 pub use epoch::NewEpoch;
 pub use make::{NewChange, NewRoom};
@@ -35,6 +35,8 @@ pub use make::{NewChange, NewRoom};
 pub const EPOCH_MESSAGES: u64 = 1_000;
 /// A new epoch is due after so many milliseconds: 7 days.
 pub const EPOCH_MILLISECONDS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// A device whose prekey is older, in milliseconds, gets no key: 60 days.
+pub const PREKEY_MILLISECONDS: u64 = 60 * 24 * 60 * 60 * 1_000;
 /// The longest content of a message, in bytes of JSON: padded and sealed it fits into 96 KiB.
 pub const MAX_CONTENT: usize = 96_255;
 
@@ -123,6 +125,9 @@ pub struct ReceivedMessage {
     pub content: Content,
     /// How many messages of this device are missing before it.
     pub missing: u64,
+    /// The reading device sent it and does not know that: its state was put back to an earlier
+    /// one. It sends nothing more in this epoch; the person is to be told.
+    pub unknown_own: bool,
     /// The hash of the log entry: with device, epoch and n, what later messages refer to it by.
     pub hash: Hash,
 }
@@ -194,7 +199,15 @@ pub struct Room {
     membership: Option<Membership>,
     epoch: Option<Epoch>,
     profile: Option<RoomProfile>,
+    /// Whether the profile is by an admin's or owner's word.
+    #[serde(default = "settled")]
+    profile_is_settled: bool,
     blocked: Option<Block>,
+}
+
+/// States of before this was written down took admins' words only.
+const fn settled() -> bool {
+    true
 }
 
 const FORMAT: u64 = 1;
@@ -218,6 +231,7 @@ impl Room {
             membership: None,
             epoch: None,
             profile: None,
+            profile_is_settled: false,
             blocked: None,
         }
     }
@@ -290,6 +304,30 @@ impl Room {
     #[must_use]
     pub fn blocked(&self) -> Option<&'static str> {
         self.blocked.map(|block| block.rule.code())
+    }
+
+    /// Gives up the own chain, since it may not be the newest there was: the next message goes under
+    /// a new epoch.
+    pub fn forget_sending(&mut self) {
+        if let Some(epoch) = &mut self.epoch {
+            epoch.own = None;
+        }
+    }
+
+    /// The person has seen that the log was shown differently to others, and wants to go on. The
+    /// next message goes under a new epoch.
+    ///
+    /// # Errors
+    /// [`RoomError::Blocked`] for every other reason: what is true of the room is not known then.
+    pub fn end_block(&mut self) -> Result<(), RoomError> {
+        match self.blocked {
+            Some(block) if block.rule != Rule::LogMismatch => Err(RoomError::Blocked(block.rule.code())),
+            _ => {
+                self.blocked = None;
+                self.forget_sending();
+                Ok(())
+            }
+        }
     }
 
     /// Checks a receipt: that it comes from a listed device of a present member, and that it names

@@ -44,7 +44,7 @@ fn device(account: AccountId, owner: &str) -> DeviceSecrets {
 /// An account with one device, under the RSA keys of `owner`.
 pub(crate) fn make(account: AccountId, owner: &str) -> (Vec<u8>, AccountKeys) {
     let (identity, secrets) = (identity(owner), device(account.clone(), owner));
-    let list = first_device_list(&identity, &secrets, &mut rng()).unwrap();
+    let list = first_device_list(&identity, &secrets, 1, &mut rng()).unwrap();
     let public = AccountKeys {
         account,
         identity_key: identity.public().clone(),
@@ -54,9 +54,14 @@ pub(crate) fn make(account: AccountId, owner: &str) -> (Vec<u8>, AccountKeys) {
     (secrets.to_secret_bytes().unwrap().to_vec(), public)
 }
 
-/// The certificate of one more device of an account, under the RSA key of `owner`.
+/// One more device of an account, under the RSA key of `owner`.
+pub(crate) fn other_device(name: &str, owner: &str) -> DeviceSecrets {
+    device(account(name), owner)
+}
+
+/// Its certificate.
 pub(crate) fn second_device(name: &str, owner: &str) -> Certificate {
-    device(account(name), owner).certificate().clone()
+    other_device(name, owner).certificate().clone()
 }
 
 fn person(name: &str) -> &'static (Vec<u8>, AccountKeys) {

@@ -2,8 +2,8 @@
 
 use mildam_records::message::MESSAGE_VERSION;
 use mildam_records::{
-    AccountId, Certificate, Change, DeviceId, EpochAnnouncement, Hash, LogEntry, LogItem, LogPosition,
-    Membership, Message, Role, RoomChange, SealedProfile, Snapshot,
+    AccountId, Certificate, Change, DeviceId, DeviceList, EpochAnnouncement, Hash, LogEntry, LogItem,
+    LogPosition, Membership, Message, Role, RoomChange, SealedProfile, Snapshot,
 };
 use rand_core::CryptoRng;
 
@@ -193,8 +193,8 @@ impl Room {
     /// an epoch has left behind does not come back.
     fn is_not_older(&self, known: &KnownAccount, list: &Hash) -> bool {
         let before = self.epoch.as_ref().and_then(|epoch| epoch.list_of(known.account()));
-        let before = before.and_then(|hash| known.place(hash)).map(|(place, _)| place);
-        known.place(list).is_some_and(|(place, _)| before.is_none_or(|before| before <= place))
+        let before = before.and_then(|hash| known.list(hash));
+        known.list(list).is_some_and(|list| before.is_none_or(|before| !before.is_newer_than(list)))
     }
 
     /// Whether a place that a sender saw is the one that this reader saw. Places before the
@@ -232,7 +232,7 @@ impl Room {
             && header.head == head;
         check(current, Rule::Stale)?;
         check(epoch.list_of(&header.sender) == Some(&header.sender_list), Rule::WrongList)?;
-        let chain = epoch.chains.get_mut(&header.sender_device).ok_or(Rule::NoKey)?;
+        let chain = epoch.chains.get_mut(&header.sender_device).ok_or(epoch.without)?;
         let missing = header.n.checked_sub(chain.n()).ok_or(Rule::Replayed)?;
         let key = chain.step_to(header.n).map_err(|_| Rule::JumpTooFar)?;
         epoch.messages = epoch.messages.saturating_add(1);
@@ -244,6 +244,14 @@ impl Room {
         if let Body::Profile(profile) = &content.body {
             check(role >= Role::Admin, Rule::Forbidden)?;
             self.profile = Some(profile.clone());
+            self.profile_is_settled = true;
+        }
+        let own = header.sender_device == reader.secrets.device();
+        let unknown_own = own && epoch.own.as_ref().is_some_and(|own| own.n() <= header.n);
+        if unknown_own {
+            // This device sent it and does not know: its state was put back to an earlier one. It
+            // must not go on with a chain that it has gone along already.
+            epoch.own = None;
         }
         Ok(Accepted::Message(Box::new(ReceivedMessage {
             sender: header.sender.clone(),
@@ -253,6 +261,7 @@ impl Room {
             id: header.id,
             content,
             missing,
+            unknown_own,
             hash,
         })))
     }
@@ -277,8 +286,13 @@ impl Room {
                 let read = self.read_epoch(arrived, reader, rng);
                 if matches!(&read, Err(Stop::Breaks(_))) || (reader.keys_are_fresh && read.is_err()) {
                     // A member did announce it: it counts, and the next one will name it as its
-                    // predecessor. Its key does not.
-                    self.epoch = Some(Epoch::without_key(announcement, arrived.stored_at));
+                    // predecessor. Its key does not, and neither do the lists that it names: what
+                    // an epoch has left behind must not come back by a bad one.
+                    let mut refused = Epoch::without_key(announcement, arrived.stored_at, Rule::NoKey);
+                    if let Some(before) = &self.epoch {
+                        refused.recipients.clone_from(&before.recipients);
+                    }
+                    self.epoch = Some(refused);
                 }
                 read
             }
@@ -330,12 +344,22 @@ impl Room {
         self.check_seen(announcement.seen_seq, &announcement.seen_hash, reader)?;
         let lists = self.check_recipients(announcement, membership, reader)?;
         let role = membership.member(&announcement.announcer).map(|member| member.role);
-        let (epoch, profile) = arrived.take(reader.secrets, &lists, rng)?;
+        let device = reader.secrets.device();
+        let own = lists.iter().find(|(known, _)| known.account() == reader.secrets.account());
+        let (epoch, profile) = if own.is_some_and(|(_, list)| list.certificate(&device).is_none()) {
+            // It was made when this device was not listed, and is nothing to worry about.
+            (Epoch::without_key(announcement, arrived.stored_at, Rule::BeforeDevice), None)
+        } else {
+            arrived.take(reader.secrets, &lists, rng)?
+        };
         let number = epoch.number();
         self.epoch = Some(epoch);
-        // Announcements copy the profile for those who come; only an admin's word makes it.
-        if self.profile.is_none() && role >= Some(Role::Admin) {
+        // Announcements copy the profile for those who have none. A member's copy is taken as long
+        // as no admin's word is known.
+        let settles = role >= Some(Role::Admin);
+        if profile.is_some() && (self.profile.is_none() || (settles && !self.profile_is_settled)) {
             self.profile = profile;
+            self.profile_is_settled = settles;
         }
         if self.blocked.is_some_and(|block| block.heals) {
             self.blocked = None;
@@ -350,7 +374,7 @@ impl Room {
         announcement: &EpochAnnouncement,
         membership: &Membership,
         reader: &'a Reader<'_>,
-    ) -> Checked<Vec<&'a KnownAccount>> {
+    ) -> Checked<Vec<(&'a KnownAccount, &'a DeviceList)>> {
         let members = membership.members().map(|member| &member.account);
         let same = members.eq(announcement.recipients.iter().map(|recipient| &recipient.account));
         check(same, Rule::WrongRecipients)?;
@@ -358,9 +382,9 @@ impl Room {
         let mut lists = Vec::new();
         for recipient in &announcement.recipients {
             let known = reader.known(&recipient.account)?;
-            known.list(&recipient.list).ok_or_else(|| needs(&recipient.account))?;
+            let list = known.list(&recipient.list).ok_or_else(|| needs(&recipient.account))?;
             check(self.is_not_older(known, &recipient.list), Rule::WrongRecipients)?;
-            lists.push(known);
+            lists.push((known, list));
         }
         Ok(lists)
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hmac::{Hmac, KeyInit, Mac};
 use mildam_records::keys::Signature;
 use mildam_records::{
-    AccountId, Canonical, DeviceId, EpochAnnouncement, Hash, LogPosition, Membership, Recipient, RoomId,
-    SealedProfile, Wrap,
+    AccountId, Canonical, DeviceId, DeviceList, EpochAnnouncement, Hash, LogPosition, Membership, Recipient,
+    RoomId, SealedProfile, SignedPreKey, Wrap,
 };
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::rule::Rule;
-use super::{EPOCH_MESSAGES, EPOCH_MILLISECONDS, Room, RoomError};
+use super::{EPOCH_MESSAGES, EPOCH_MILLISECONDS, PREKEY_MILLISECONDS, Room, RoomError};
 use crate::KeyError;
 use crate::chain::Chain;
 use crate::content::RoomProfile;
@@ -36,8 +36,19 @@ pub(super) struct Epoch {
     pub(super) messages: u64,
     /// The chains of all devices, as a receiver follows them.
     pub(super) chains: BTreeMap<DeviceId, Chain>,
-    /// This device's own chain, as the sender moves it. None if the key was refused.
+    /// This device's own chain, as the sender moves it. None if the key was refused, or is not to
+    /// be used any more.
     pub(super) own: Option<Chain>,
+    /// Why there is no chain for a device that is not found in `chains`.
+    #[serde(default = "no_key")]
+    pub(super) without: Rule,
+    /// The announcement brought no profile.
+    #[serde(default)]
+    pub(super) bare: bool,
+}
+
+const fn no_key() -> Rule {
+    Rule::NoKey
 }
 
 impl Epoch {
@@ -62,7 +73,7 @@ impl Epoch {
     }
 
     /// An epoch that exists but gave this device no key.
-    pub(super) fn without_key(announcement: &EpochAnnouncement, stored_at: u64) -> Self {
+    pub(super) fn without_key(announcement: &EpochAnnouncement, stored_at: u64, why: Rule) -> Self {
         Self {
             number: announcement.epoch,
             hash: announcement.hash(),
@@ -72,6 +83,8 @@ impl Epoch {
             messages: 0,
             chains: BTreeMap::new(),
             own: None,
+            without: why,
+            bare: announcement.profile.is_none(),
         }
     }
 }
@@ -107,6 +120,8 @@ pub(super) struct Announcing<'a> {
     pub(super) previous: Option<Hash>,
     pub(super) seen: LogPosition,
     pub(super) profile: Option<&'a RoomProfile>,
+    /// Milliseconds since 1970 (UTC).
+    pub(super) now: u64,
 }
 
 impl Announcing<'_> {
@@ -136,7 +151,11 @@ impl Announcing<'_> {
             let list = known.newest().ok_or_else(unknown)?;
             recipients.push(Recipient { account: member.account.clone(), list: list.hash() });
             for certificate in &list.certificates {
-                if let Some(prekey) = known.prekey(&certificate.device) {
+                // A device that was away for so long is inactive: it gets a key when it is back.
+                let active = |prekey: &&SignedPreKey| {
+                    self.now.saturating_sub(prekey.created_at) <= PREKEY_MILLISECONDS
+                };
+                if let Some(prekey) = known.prekey(&certificate.device).filter(active) {
                     wraps.push(wrap::wrap(&room_key, purpose, certificate, prekey, rng)?);
                 }
             }
@@ -204,7 +223,7 @@ impl Arrived<'_> {
     pub(super) fn take(
         &self,
         secrets: &DeviceSecrets,
-        lists: &[&KnownAccount],
+        lists: &[(&KnownAccount, &DeviceList)],
         rng: &mut impl CryptoRng,
     ) -> Result<(Epoch, Option<RoomProfile>), Rule> {
         let announcement = self.announcement;
@@ -224,15 +243,12 @@ impl Arrived<'_> {
         };
         let chain = |device| Chain::derive(&room_key, room, number, device).map_err(|_| Rule::NoKey);
         let mut chains = BTreeMap::new();
-        for recipient in &announcement.recipients {
-            let list = lists.iter().find_map(|known| known.list(&recipient.list));
-            for certificate in &list.ok_or(Rule::UnknownKeys)?.certificates {
-                chains.insert(certificate.device, chain(&certificate.device)?);
-            }
+        for certificate in lists.iter().flat_map(|(_, list)| &list.certificates) {
+            chains.insert(certificate.device, chain(&certificate.device)?);
         }
-        let own = chain(&secrets.device())?;
-        let epoch = Epoch { chains, own: Some(own), ..Epoch::without_key(announcement, self.stored_at) };
-        Ok((epoch, profile))
+        let own = Some(chain(&secrets.device())?);
+        let bare = Epoch::without_key(announcement, self.stored_at, Rule::NoKey);
+        Ok((Epoch { chains, own, ..bare }, profile))
     }
 }
 
@@ -255,6 +271,8 @@ impl Room {
             || epoch.version != membership.version()
             || epoch.messages >= EPOCH_MESSAGES
             || now.saturating_sub(epoch.stored_at) >= EPOCH_MILLISECONDS
+            // Its announcer had none, and whoever came with it has none now.
+            || (epoch.bare && self.profile.is_some())
             || lists_moved()
     }
 
@@ -266,13 +284,19 @@ impl Room {
         &self,
         secrets: &DeviceSecrets,
         directory: &dyn Directory,
+        now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<NewEpoch, RoomError> {
-        self.announcing(self.active(secrets.account())?)?.announce(secrets, directory, rng)
+        self.announcing(self.active(secrets.account())?, now)?.announce(secrets, directory, rng)
     }
 
-    pub(super) fn announcing<'a>(&'a self, membership: &'a Membership) -> Result<Announcing<'a>, RoomError> {
+    pub(super) fn announcing<'a>(
+        &'a self,
+        membership: &'a Membership,
+        now: u64,
+    ) -> Result<Announcing<'a>, RoomError> {
         Ok(Announcing {
+            now,
             membership,
             number: self.epoch().checked_add(1).ok_or(RoomError::EpochDue)?,
             previous: self.epoch.as_ref().map(Epoch::hash),

@@ -102,6 +102,7 @@ impl Room {
             previous: None,
             seen: LogPosition::START,
             profile,
+            now,
         };
         let epoch = announcing.announce(secrets, directory, rng)?;
         Ok(NewRoom { room: membership.room(), change, epoch })
@@ -175,7 +176,7 @@ impl Room {
     ) -> Result<NewChange, RoomError> {
         let change = act.sign(Some(membership), change)?;
         let after = membership.after(&change)?;
-        let epoch = self.announcing(&after)?.announce(act.secrets, act.directory, rng)?;
+        let epoch = self.announcing(&after, act.now)?.announce(act.secrets, act.directory, rng)?;
         Ok(NewChange { change, snapshot: None, epoch: Some(epoch) })
     }
 }

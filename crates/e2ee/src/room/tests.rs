@@ -1,7 +1,9 @@
 //! Whole conversations in memory. [`Log`] is a relay that numbers and hands out; [`Person`] is one
 //! device that reads it.
 
+mod devices;
 mod epochs;
+mod interleavings;
 mod messages;
 mod model;
 mod rooms;
@@ -147,7 +149,7 @@ impl Person {
     }
 
     fn announce(&self) -> NewEpoch {
-        self.room.announce(&self.secrets, &self.directory, &mut rng()).unwrap()
+        self.room.announce(&self.secrets, &self.directory, NOW, &mut rng()).unwrap()
     }
 
     fn add(&self, name: &str) -> Result<NewChange, RoomError> {

@@ -249,7 +249,7 @@ fn account(told: &Value) -> Value {
     );
     assert_eq!((decode(&list["identity"]), &list["signer"]), (fingerprint.clone(), &json!("identity")));
     verify_pss(&identity, &list_bytes, &decode(&list["signature"]));
-    let list_hash = sha256(&t("mildam/device-list-hash/v1", &[raw(&list_bytes), b(&list["signature"])]));
+    let hash = sha256(&t("mildam/device-list-hash/v1", &[raw(&list_bytes), b(&list["signature"])]));
 
     let prekey = &keys["prekeys"][0];
     let prekey_bytes = t(
@@ -268,15 +268,15 @@ fn account(told: &Value) -> Value {
         "wrap_key_fingerprint": e(sha256(&t("mildam/wrap-key/v1", &[b(&certificate["wrap_key"])]))),
         "certificate_bytes": e(certificate_bytes),
         "list_bytes": e(list_bytes),
-        "list_hash": e(list_hash),
+        "list_hash": e(&hash),
         "prekey_bytes": e(prekey_bytes),
         "prekey_hash": e(sha256(&decode(&prekey["public"]))),
         "login_bytes": e(login_bytes),
-        "recovery": recovery(told, &name, &fingerprint),
+        "recovery": recovery(told, &name, &fingerprint, &hash),
     })
 }
 
-fn recovery(told: &Value, name: &Field, fingerprint: &[u8]) -> Value {
+fn recovery(told: &Value, name: &Field, fingerprint: &[u8], list_hash: &[u8]) -> Value {
     let words = told["recovery"]["english"].as_array().unwrap();
     let list = bip39::Language::English.word_list();
     // 12 words of 11 bits each: 128 bits of entropy, 4 of its SHA-256.
@@ -297,7 +297,34 @@ fn recovery(told: &Value, name: &Field, fingerprint: &[u8]) -> Value {
     let sealed = decode(&told["recovery"]["sealed_identity"]);
     assert_eq!(sealed[0], 1);
     assert_eq!(open(&key, &sealed[1..13], &sealed[13..], &aad), decode(&told["private"]["identity_key"]));
-    json!({ "entropy": e(entropy), "key": e(key), "aad": e(aad) })
+
+    let auth = "mildam/recovery-auth/v1";
+    let seed = hkdf(auth.as_bytes(), &entropy, &t(auth, std::slice::from_ref(name)), 32);
+    let public = SigningKey::from_bytes(&seed.clone().try_into().unwrap()).verifying_key();
+    let said = &told["recovery"];
+    assert_eq!(public.as_bytes().to_vec(), decode(&said["recovery_key"]));
+    let recover_bytes = t("mildam/recover/v1", &[name.clone(), b(&said["transcript"])]);
+    verify_ed25519(&said["recovery_key"], &recover_bytes, &said["proof"]);
+    let certificate = &told["keys"]["lists"][0]["certificates"][0];
+    let recovered_bytes = t(
+        "mildam/recovered/v1",
+        &[
+            name.clone(),
+            b(&certificate["device"]),
+            b(&said["transcript"]),
+            raw(&sha256(&decode(&said["password_record"]))),
+            raw(list_hash),
+        ],
+    );
+    verify_ed25519(&certificate["device_key"], &recovered_bytes, &said["recovered_proof"]);
+    json!({
+        "entropy": e(entropy),
+        "key": e(key),
+        "aad": e(aad),
+        "auth_seed": e(seed),
+        "recover_bytes": e(recover_bytes),
+        "recovered_bytes": e(recovered_bytes),
+    })
 }
 
 fn safety_number(two: &[(&Value, &Value); 2]) -> Value {

@@ -98,11 +98,12 @@ fn account(name: &'static str, private: &Value) -> (DeviceSecrets, AccountKeys, 
     let keys = AccountKeys {
         account: id.clone(),
         identity_key: identity.public().clone(),
-        lists: vec![first_device_list(&identity, &secrets, rng).unwrap()],
+        lists: vec![first_device_list(&identity, &secrets, 1, rng).unwrap()],
         prekeys: vec![secrets.signed_prekey().unwrap().clone()],
     };
     let words = RecoveryWords::generate(rng);
     let transcript = Hash::from_bytes(Sha256::digest("a transcript").into());
+    let record = b"a password record";
     let value = json!({
         "private": private,
         "keys": keys,
@@ -110,6 +111,11 @@ fn account(name: &'static str, private: &Value) -> (DeviceSecrets, AccountKeys, 
             "english": words.words(WordLanguage::English),
             "korean": words.words(WordLanguage::Korean),
             "sealed_identity": identity.seal(&words, &id, rng).unwrap(),
+            "recovery_key": words.recovery_key(&id).unwrap(),
+            "transcript": transcript,
+            "proof": words.sign(&id, &transcript).unwrap(),
+            "password_record": encode(record),
+            "recovered_proof": secrets.sign_recovered(&transcript, record, &keys.lists[0].hash()),
         },
         "login": { "transcript": transcript, "proof": secrets.sign_login_proof(&transcript) },
     });

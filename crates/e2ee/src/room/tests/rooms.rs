@@ -158,10 +158,10 @@ fn nothing_is_wrapped_for_an_identity_that_changed() {
     let (_, mut alice, _) = group();
     let shown = KnownAccount::first_contact(testing::make(account("bob"), "dave").1).unwrap();
     alice.directory.insert(account("bob"), shown);
-    let outcome = alice.room.announce(&alice.secrets, &alice.directory, &mut rng());
+    let outcome = alice.room.announce(&alice.secrets, &alice.directory, NOW, &mut rng());
     assert_eq!(outcome, Err(RoomError::Blocked("identity_changed")));
     alice.directory.remove(&account("bob"));
-    let outcome = alice.room.announce(&alice.secrets, &alice.directory, &mut rng());
+    let outcome = alice.room.announce(&alice.secrets, &alice.directory, NOW, &mut rng());
     assert_eq!(outcome, Err(RoomError::UnknownKeys(account("bob"))));
 }
 
