@@ -41,6 +41,10 @@ pub struct Limits {
     pub waiting_requests: usize,
     /// Rooms of an account.
     pub rooms: u64,
+    /// Prekeys that a device may give in a day.
+    pub prekeys_a_day: u64,
+    /// Device lists that an account may make in a day.
+    pub lists_a_day: u64,
     /// Pushes that wait for a slow connection before it is told to catch up instead.
     pub pushes: usize,
 }
@@ -54,6 +58,8 @@ impl Default for Limits {
             friends: 2_000,
             waiting_requests: 100,
             rooms: 1_000,
+            prekeys_a_day: 24,
+            lists_a_day: 24,
             pushes: 256,
         }
     }
@@ -131,6 +137,10 @@ pub struct LimitSettings {
     pub waiting_requests: Option<u32>,
     /// [`Limits::rooms`].
     pub rooms: Option<u32>,
+    /// [`Limits::prekeys_a_day`].
+    pub prekeys_a_day: Option<u32>,
+    /// [`Limits::lists_a_day`].
+    pub lists_a_day: Option<u32>,
     /// [`Limits::pushes`].
     pub pushes: Option<u32>,
 }
@@ -166,6 +176,8 @@ impl Settings {
                 friends: mine.friends.or(theirs.friends),
                 waiting_requests: mine.waiting_requests.or(theirs.waiting_requests),
                 rooms: mine.rooms.or(theirs.rooms),
+                prekeys_a_day: mine.prekeys_a_day.or(theirs.prekeys_a_day),
+                lists_a_day: mine.lists_a_day.or(theirs.lists_a_day),
                 pushes: mine.pushes.or(theirs.pushes),
             },
         }
@@ -210,6 +222,8 @@ impl LimitSettings {
             friends: self.friends.map_or(default.friends, u64::from),
             waiting_requests: self.waiting_requests.map_or(default.waiting_requests, size),
             rooms: self.rooms.map_or(default.rooms, u64::from),
+            prekeys_a_day: self.prekeys_a_day.map_or(default.prekeys_a_day, u64::from),
+            lists_a_day: self.lists_a_day.map_or(default.lists_a_day, u64::from),
             pushes: self.pushes.map_or(default.pushes, size),
         }
     }

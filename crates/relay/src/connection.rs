@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mildam_protocol::frame::{self, Decoder, FrameError, SESSION_LIMIT, SET_UP_LIMIT};
+use mildam_protocol::frame::{self, Decoder, FrameError, SESSION_LIMIT, SET_UP_LIMIT, UNBOUND_LIMIT};
 use mildam_protocol::records::id::Hash;
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::session::{IncomingRequest, ServerSession};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::Subscription;
 use crate::context::{Context, now, rng};
-use crate::handler::{self, Admission, Caller, Plan, Ticket};
+use crate::handler::{self, Admission, Admitted, Approach, Caller, Plan, Ticket};
 use crate::outbox::{Outbox, Outgoing, Reply};
 use crate::store::Settle;
 
@@ -32,7 +32,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const BATCH: usize = 64 * 1024;
 /// The bytes of JSON that a push may have, so that sealed and encoded it fits a frame.
 const PUSH_BUDGET: usize = 700 * 1024;
-/// Wrong passwords after which a connection is closed.
+/// Wrong passwords or words after which a connection is closed.
 const MOST_GUESSES: u32 = 5;
 
 /// Why a connection ends.
@@ -46,7 +46,7 @@ enum Ended {
     TimedOut,
     #[error("the peer takes nothing any more")]
     Stuck,
-    #[error("too many wrong passwords")]
+    #[error("too many wrong passwords or words")]
     Guessing,
     #[error("input or output failed: {0}")]
     Io(#[from] io::Error),
@@ -76,7 +76,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     let reason = match set_up {
         Ok(established) => {
-            frames.set_limit(SESSION_LIMIT);
+            frames.set_limit(UNBOUND_LIMIT);
             converse(&mut stream, frames, established, context).await
         }
         Err(reason) => {
@@ -139,6 +139,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         transcript: established.transcript,
         bound: None,
         subscription: None,
+        approach: Approach::default(),
         guesses: 0,
         outbox: Arc::clone(&outbox),
         in_hand: Arc::new(Semaphore::new(IN_HAND as usize)),
@@ -158,6 +159,7 @@ struct Conversation {
     /// To whom the connection belongs.
     bound: Option<Caller>,
     subscription: Option<Subscription>,
+    approach: Approach,
     guesses: u32,
     outbox: Arc<Outbox>,
     in_hand: Arc<Semaphore>,
@@ -268,34 +270,57 @@ impl Conversation {
     /// so that it finds this settled.
     async fn admit(&mut self, admission: Admission, reply: Reply, now: u64) -> Result<(), Ended> {
         let context = Arc::clone(&self.context);
-        let bound = self.bound.as_ref();
+        let (bound, transcript) = (self.bound.as_ref(), &self.transcript);
+        let approach = &mut self.approach;
         let attaching = matches!(admission, Admission::Attach(_));
         let outcome = match admission {
-            Admission::SignUp(command) => handler::sign_up(&context, bound, *command, now).await,
-            Admission::LogIn(command) => {
-                handler::log_in(&context, bound, &self.transcript, *command, now).await
+            Admission::SignUpStart(command) => Err(handler::sign_up_start(&context, &command)),
+            Admission::LogInStart(command) => {
+                Err(handler::log_in_start(&context, approach, transcript, *command).await)
             }
-            Admission::Attach(ticket) => handler::attach(&context, ticket).await,
+            Admission::RecoverStart(command) => {
+                Err(handler::recover_start(&context, approach, transcript, *command).await)
+            }
+            Admission::SignUp(command) => {
+                Ok(handler::sign_up(&context, bound, transcript, *command, now).await)
+            }
+            Admission::LogIn(command) => {
+                Ok(handler::log_in(&context, bound, approach, transcript, *command, now).await)
+            }
+            Admission::Recover(command) => {
+                Ok(handler::recover(&context, bound, approach, transcript, *command, now).await)
+            }
+            Admission::Attach(ticket) => Ok(handler::attach(&context, ticket).await),
             Admission::LogOut(ticket) => {
                 self.log_out(ticket, reply).await;
                 return Ok(());
             }
         };
-        let guess = matches!(&outcome, Err(refusal) if refusal.code == Code::WrongCredentials);
+        let guess = matches!(
+            &outcome,
+            Ok(Err(refusal)) | Err(Err(refusal))
+                if matches!(refusal.code, Code::WrongCredentials | Code::WrongWords)
+        );
         match outcome {
-            Err(refusal) => reply.send(Err(refusal)),
-            Ok(admitted) => {
-                reply.send(Ok(admitted.answer));
+            // A first step: the connection belongs to whom it belonged.
+            Err(first) => reply.send(first),
+            Ok(Err(refusal)) => reply.send(Err(refusal)),
+            Ok(Ok(Admitted { answer, caller, news })) => {
+                reply.send(Ok(answer));
+                for news in news {
+                    self.context.broker.publish(news);
+                }
                 if attaching {
                     // Nothing can be read by the peer before the answer is, and nothing that is
                     // committed from here on is missed.
                     self.subscription = Some(self.context.switchboard.subscribe(
-                        admitted.caller.account.clone(),
-                        admitted.caller.device,
+                        caller.account.clone(),
+                        caller.device,
                         Arc::clone(&self.outbox),
                     ));
                 }
-                self.bound = Some(admitted.caller);
+                self.bound = Some(caller);
+                self.frames.set_limit(SESSION_LIMIT);
             }
         }
         self.guesses = self.guesses.saturating_add(u32::from(guess));
@@ -416,9 +441,9 @@ mod tests {
     use super::*;
     use crate::broker::Switchboard;
     use crate::config::Limits;
-    use crate::password::Passwords;
     use crate::secrets::{SECRET_BYTES, Secrets};
     use crate::store::{Committed, Rejection, Store, StoreError, Work};
+    use mildam_protocol::password::ServerKeys;
 
     /// A store in which every work waits until the test lets it go.
     struct Held(mpsc::UnboundedSender<Settle>);
@@ -455,7 +480,7 @@ mod tests {
             store: Arc::new(Held(held)),
             broker: Arc::clone(&switchboard) as _,
             switchboard,
-            passwords: Passwords::new().await.unwrap(),
+            passwords: ServerKeys::generate(&mut rng()),
             secrets: Secrets::from_bytes(&[1; SECRET_BYTES]).unwrap(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mildam_protocol::password::ServerKeys;
 use mildam_protocol::set_up::ServerKey;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, Switchboard};
 use crate::config::Limits;
-use crate::password::Passwords;
 use crate::secrets::Secrets;
 use crate::store::Store;
 
@@ -22,7 +22,7 @@ pub(crate) struct Context {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) switchboard: Arc<Switchboard>,
-    pub(crate) passwords: Passwords,
+    pub(crate) passwords: ServerKeys,
     pub(crate) secrets: Secrets,
     /// Everything that must end before the store is closed.
     pub(crate) tasks: TaskTracker,

@@ -10,6 +10,8 @@ pub const DATABASE: &str = "relay.db";
 pub const SERVER_KEY: &str = "server-key.der";
 /// The keys that protect personal data in the database.
 pub const SECRETS: &str = "secrets.bin";
+/// What passwords are served with. Without it every password is wrong.
+pub const PASSWORD_KEYS: &str = "password-keys.bin";
 /// The server link of the last start.
 pub const LINK: &str = "link.txt";
 const LOCK: &str = "lock";

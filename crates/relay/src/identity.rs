@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mildam_protocol::password::ServerKeys;
 use mildam_protocol::set_up::ServerKey;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -26,6 +27,17 @@ pub(crate) fn server_key(data: &DataDir) -> Result<ServerKey, RelayError> {
     let der = key.to_pkcs8().map_err(unusable)?;
     data.write(data_dir::SERVER_KEY, &der)?;
     Ok(key)
+}
+
+/// Reads what passwords are served with, or makes it at the first start.
+pub(crate) fn password_keys(data: &DataDir) -> Result<ServerKeys, RelayError> {
+    if let Some(bytes) = data.read(data_dir::PASSWORD_KEYS)?.map(Zeroizing::new) {
+        return ServerKeys::from_bytes(&bytes)
+            .map_err(|_| RelayError::Identity("the file password-keys.bin is damaged".to_owned()));
+    }
+    let keys = ServerKeys::generate(&mut rng());
+    data.write(data_dir::PASSWORD_KEYS, &keys.to_bytes())?;
+    Ok(keys)
 }
 
 /// Reads the keys that protect personal data, or makes them at the first start.

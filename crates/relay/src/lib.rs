@@ -17,7 +17,6 @@ mod handler;
 mod identity;
 mod listener;
 mod outbox;
-mod password;
 mod relay;
 mod rules;
 mod secrets;

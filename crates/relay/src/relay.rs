@@ -17,7 +17,6 @@ use crate::context::Context;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::identity;
 use crate::listener::{self, Listeners};
-use crate::password::{PasswordError, Passwords};
 use crate::store::{SqliteStore, StoreError};
 
 /// How long connections may take to finish what is in hand.
@@ -36,9 +35,6 @@ pub enum RelayError {
     /// The server key, its certificate, or the relay's secrets.
     #[error("{0}")]
     Identity(String),
-    /// Password hashing.
-    #[error(transparent)]
-    Passwords(#[from] PasswordError),
     /// An address to listen on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -106,12 +102,13 @@ impl Relay {
     pub async fn bind(config: Config) -> Result<Self, RelayError> {
         let host = config.public_host.clone();
         let path = config.data.clone();
-        let (data, key, secrets, tls) = tokio::task::spawn_blocking(move || {
+        let (data, key, secrets, passwords, tls) = tokio::task::spawn_blocking(move || {
             let data = DataDir::open(&path)?;
             let key = identity::server_key(&data)?;
             let secrets = identity::secrets(&data)?;
+            let passwords = identity::password_keys(&data)?;
             let tls = identity::tls_config(&key, host.as_deref())?;
-            Ok::<_, RelayError>((data, key, secrets, tls))
+            Ok::<_, RelayError>((data, key, secrets, passwords, tls))
         })
         .await??;
         let store = SqliteStore::open(&data.file(data_dir::DATABASE)).await?;
@@ -136,7 +133,7 @@ impl Relay {
             store: Arc::new(store),
             broker: Arc::clone(&switchboard) as _,
             switchboard,
-            passwords: Passwords::new().await?,
+            passwords,
             secrets,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),

@@ -1,25 +1,31 @@
 //! Accounts and sessions: what changes to whom a connection belongs.
 
 use mildam_protocol::command::{
-    AttachAnswer, Done, LogIn, MAX_PASSWORD, MAX_SEALED_IDENTITY, SessionAnswer, SessionId, SignUp,
+    AttachAnswer, Done, LogIn, LogInStart, MAX_SEALED_IDENTITY, PasswordAnswer, Recover, RecoverStart,
+    RecoverStartAnswer, SessionAnswer, SessionId, SignUp, SignUpStart,
 };
+use mildam_protocol::password::{self, PasswordError, PendingLogin};
+use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash};
-use mildam_protocol::records::{AccountKeys, IdentityPublicKey};
+use mildam_protocol::records::{AccountKeys, DeviceList, IdentityPublicKey, SignedPreKey, recover_bytes};
 use mildam_protocol::{Code, Event, Refusal};
-use zeroize::Zeroizing;
 
 use super::{
-    Caller, OTHER_CONNECTION, Ticket, answer, done, enter, internal, news, refusal, session_tag, tell,
+    Caller, OTHER_CONNECTION, Ticket, answer, device, done, enter, internal, news, refusal, session_tag, tell,
 };
 use crate::broker::{Address, Devices, News};
-use crate::context::Context;
-use crate::rules::{bad_record, require, text};
-use crate::store::{self, Committed, FirstKeys, NewAccount, SessionRow, Work};
+use crate::context::{Context, rng};
+use crate::rules::{bad_record, require, stale, text};
+use crate::store::{self, Committed, FirstKeys, NewAccount, Rejection, SessionRow, Transaction, Work};
 
-/// A request that changes to whom the connection belongs.
+/// A request that changes to whom the connection belongs, or leads up to that.
 pub(crate) enum Admission {
+    SignUpStart(Box<SignUpStart>),
     SignUp(Box<SignUp>),
+    LogInStart(Box<LogInStart>),
     LogIn(Box<LogIn>),
+    RecoverStart(Box<RecoverStart>),
+    Recover(Box<Recover>),
     Attach(Ticket),
     LogOut(Ticket),
 }
@@ -30,17 +36,34 @@ pub(crate) struct Admitted {
     pub(crate) answer: serde_json::Value,
     /// To whom the connection belongs now.
     pub(crate) caller: Caller,
+    /// What others are told after the answer.
+    pub(crate) news: Vec<News>,
 }
 
-/// `sign_up`. A resend after a lost answer (same device list, right password) is a log-in.
+/// What has been said on this connection on the way to an admission.
+#[derive(Default)]
+pub(crate) struct Approach {
+    /// The login that was begun last.
+    login: Option<PendingLogin>,
+    /// The account whose words were proven.
+    recovering: Option<AccountId>,
+}
+
+/// `sign_up_start`
+pub(crate) fn sign_up_start(context: &Context, command: &SignUpStart) -> Result<serde_json::Value, Refusal> {
+    let password = context.passwords.register(&command.account, &command.password).map_err(bad_password)?;
+    answer(&PasswordAnswer { password })
+}
+
+/// `sign_up`. A resend after a lost answer (same device list, good proof) is a log-in.
 pub(crate) async fn sign_up(
     context: &Context,
     bound: Option<&Caller>,
+    transcript: &Hash,
     command: SignUp,
     now: u64,
 ) -> Result<Admitted, Refusal> {
-    let password = Zeroizing::new(command.password);
-    text::password(&password)?;
+    password::check_record(&command.password).map_err(bad_password)?;
     text::nickname(&command.nickname)?;
     let email = text::email(&command.email)?;
     require(
@@ -57,20 +80,21 @@ pub(crate) async fn sign_up(
         .await
         .map_err(refusal)?;
     if let Some(account) = known {
-        let same = account.list == keys.list.hash();
-        let fits = check_password(context, password, Some(account.password_hash)).await?;
-        require(same && fits, Code::AccountTaken, "this id is taken")?;
-        return begin_session(context, caller, account.nickname, None, now).await;
+        let certificate = keys.list.certificate(&device);
+        let proven = certificate.is_some_and(|own| own.verify_login(transcript, &command.proof).is_ok());
+        let same = account.list == keys.list.hash() && proven;
+        require(same, Code::AccountTaken, "this id is taken")?;
+        return begin_session(context, caller, account.nickname, Beginning::Session, now).await;
     }
     let nickname = match command.nickname {
         empty if empty.is_empty() => command.account.to_string(),
         chosen => chosen,
     };
-    let password_hash = context.passwords.hash(password).await.map_err(broken)?;
     let new = NewAccount {
         id: command.account.clone(),
         nickname: nickname.clone(),
-        password_hash,
+        password: command.password.0,
+        recovery_key: command.recovery_key,
         email_tag: context.secrets.email_tag(&email).map_err(broken)?,
         email_sealed: context.secrets.seal_email(&command.account, &email).map_err(broken)?,
         identity_key: command.identity_key,
@@ -78,42 +102,131 @@ pub(crate) async fn sign_up(
         keys,
         created_at: now,
     };
-    begin_session(context, caller, nickname, Some(Box::new(new)), now).await
+    begin_session(context, caller, nickname, Beginning::Account(Box::new(new)), now).await
 }
 
-/// `log_in`. Whether an account exists shows neither in the answer nor in its time.
+/// `log_in_start`. Whether an account exists shows neither in the answer nor in its time.
+pub(crate) async fn log_in_start(
+    context: &Context,
+    approach: &mut Approach,
+    transcript: &Hash,
+    command: LogInStart,
+) -> Result<serde_json::Value, Refusal> {
+    approach.login = None;
+    let id = command.account.clone();
+    let known = store::load(&*context.store, |tx| Box::pin(async move { Ok(tx.account(&id).await?) }))
+        .await
+        .map_err(refusal)?;
+    let record = known.and_then(|account| account.password);
+    let (login, password) = context
+        .passwords
+        .answer(&command.account, record.as_deref(), &command.password, transcript, &mut rng())
+        .map_err(bad_password)?;
+    approach.login = Some(login);
+    answer(&PasswordAnswer { password })
+}
+
+/// `log_in`.
 pub(crate) async fn log_in(
     context: &Context,
     bound: Option<&Caller>,
+    approach: &mut Approach,
     transcript: &Hash,
     command: LogIn,
     now: u64,
 ) -> Result<Admitted, Refusal> {
-    let password = Zeroizing::new(command.password);
     let caller = Caller { account: command.account, device: command.device };
     check_connection(bound, &caller)?;
-    let asked = caller.clone();
+    let login = approach.login.take().filter(|login| *login.account() == caller.account);
+    let fits = login.is_some_and(|login| login.finish(&command.password).is_ok());
+    require(fits, Code::WrongCredentials, "id and password do not go together")?;
+    let asked = caller.account.clone();
+    let known = store::load(&*context.store, |tx| Box::pin(async move { Ok(tx.keys(&asked).await?) }))
+        .await
+        .map_err(refusal)?
+        .ok_or_else(internal)?;
+    let certificate = known.keys.lists.last().and_then(|list| list.certificate(&caller.device));
+    let proven = certificate.is_some_and(|own| own.verify_login(transcript, &command.proof).is_ok());
+    require(proven, Code::DeviceUnknown, "this device does not belong to the account")?;
+    begin_session(context, caller, known.nickname, Beginning::Session, now).await
+}
+
+/// `recover_start`. Whether an account exists shows in nothing.
+pub(crate) async fn recover_start(
+    context: &Context,
+    approach: &mut Approach,
+    transcript: &Hash,
+    command: RecoverStart,
+) -> Result<serde_json::Value, Refusal> {
+    approach.recovering = None;
+    let id = command.account.clone();
     let (known, published) = store::load(&*context.store, |tx| {
-        Box::pin(async move {
-            let account = tx.account(&asked.account).await?;
-            Ok((account, tx.keys(&asked.account).await?))
-        })
+        Box::pin(async move { Ok((tx.account(&id).await?, tx.keys(&id).await?)) })
     })
     .await
     .map_err(refusal)?;
-    let hash = known.as_ref().map(|account| account.password_hash.clone());
-    let usable = password.len() <= MAX_PASSWORD;
-    let fits = usable && check_password(context, password, hash).await?;
-    let account = known
-        .filter(|_| fits)
-        .ok_or_else(|| Refusal::new(Code::WrongCredentials, "id and password do not go together"))?;
-    let list = published.and_then(|row| row.keys.lists.into_iter().next_back());
-    let proven = list.is_some_and(|list| {
-        list.certificate(&caller.device)
-            .is_some_and(|certificate| certificate.verify_login(transcript, &command.proof).is_ok())
+    let signed = recover_bytes(&command.account, transcript);
+    let proven = known.zip(published).filter(|(account, _)| {
+        account
+            .recovery_key
+            .as_ref()
+            .is_some_and(|key| key.verify(signed.as_bytes(), &command.proof, "recovery proof").is_ok())
     });
-    require(proven, Code::DeviceUnknown, "this device does not belong to the account")?;
-    begin_session(context, caller, account.nickname, None, now).await
+    let (account, published) = proven.ok_or_else(wrong_words)?;
+    let password = context.passwords.register(&command.account, &command.password).map_err(bad_password)?;
+    approach.recovering = Some(command.account);
+    answer(&RecoverStartAnswer {
+        sealed_identity: Bytes(account.sealed_identity),
+        keys: published.keys,
+        nickname: published.nickname,
+        password,
+    })
+}
+
+/// `recover`
+pub(crate) async fn recover(
+    context: &Context,
+    bound: Option<&Caller>,
+    approach: &Approach,
+    transcript: &Hash,
+    command: Recover,
+    now: u64,
+) -> Result<Admitted, Refusal> {
+    require(approach.recovering.as_ref() == Some(&command.account), Code::WrongWords, WRONG_WORDS)?;
+    password::check_record(&command.password).map_err(bad_password)?;
+    let (list, prekey) = (command.device_list, command.prekey);
+    let caller = Caller { account: command.account, device: device::only_device(&list)? };
+    check_connection(bound, &caller)?;
+    let certificate = list.certificate(&caller.device).ok_or_else(internal)?;
+    prekey.verify(certificate).map_err(|error| bad_record(&error))?;
+    let signed = certificate.recovered_bytes(transcript, &command.password, &list.hash());
+    certificate
+        .device_key
+        .verify(signed.as_bytes(), &command.proof, "recovery")
+        .map_err(|error| bad_record(&error))?;
+    let id = caller.account.clone();
+    let known = store::load(&*context.store, |tx| Box::pin(async move { Ok(tx.keys(&id).await?) }))
+        .await
+        .map_err(refusal)?
+        .ok_or_else(wrong_words)?;
+    if known.keys.lists.last() == Some(&list) {
+        return begin_session(context, caller, known.nickname, Beginning::Session, now).await;
+    }
+    let generation = Box::new(NewGeneration { list, prekey, password: command.password.0 });
+    begin_session(context, caller, known.nickname, Beginning::Generation(generation), now).await
+}
+
+const WRONG_WORDS: &str = "id and recovery words do not go together";
+
+fn wrong_words() -> Refusal {
+    Refusal::new(Code::WrongWords, WRONG_WORDS)
+}
+
+fn bad_password(error: PasswordError) -> Refusal {
+    match error {
+        PasswordError::Malformed => Refusal::new(Code::BadPassword, "not a message of the password protocol"),
+        other => broken(other),
+    }
 }
 
 /// `attach`. The connection's pushes begin when the caller subscribes it.
@@ -140,6 +253,7 @@ pub(crate) async fn attach(context: &Context, ticket: Ticket) -> Result<Admitted
     Ok(Admitted {
         answer: committed.answer,
         caller: Caller { account: attached.account, device: attached.device },
+        news: Vec::new(),
     })
 }
 
@@ -159,12 +273,26 @@ pub(crate) async fn log_out(context: &Context, ticket: Ticket) -> Result<Committ
     store::commit(&*context.store, work).await.map_err(refusal)
 }
 
-/// Begins a session in place of the device's earlier one; with a new account, both or neither.
+/// What begins together with a session: all of it or nothing.
+enum Beginning {
+    Session,
+    Account(Box<NewAccount>),
+    Generation(Box<NewGeneration>),
+}
+
+/// What the recovery words begin.
+struct NewGeneration {
+    list: DeviceList,
+    prekey: SignedPreKey,
+    password: Vec<u8>,
+}
+
+/// Begins a session in place of the device's earlier one, and with it what it comes with.
 async fn begin_session(
     context: &Context,
     caller: Caller,
     nickname: String,
-    new: Option<Box<NewAccount>>,
+    beginning: Beginning,
     now: u64,
 ) -> Result<Admitted, Refusal> {
     let mut id = [0; 32];
@@ -175,19 +303,45 @@ async fn begin_session(
     let row = SessionRow { account: caller.account.clone(), device: caller.device, expires_at };
     let work: Work = Box::new(move |tx| {
         Box::pin(async move {
-            if let Some(new) = new {
-                let taken = tx.standing(&new.id).await?.is_some();
-                require(!taken, Code::AccountTaken, "this id is taken")?;
-                let used = tx.email_holder(&new.email_tag).await?.is_some();
-                require(!used, Code::EmailTaken, "another account has this address")?;
-                tx.insert_account(&new).await?;
-            }
+            let told = match beginning {
+                Beginning::Session => Vec::new(),
+                Beginning::Account(new) => {
+                    let taken = tx.standing(&new.id).await?.is_some();
+                    require(!taken, Code::AccountTaken, "this id is taken")?;
+                    let used = tx.email_holder(&new.email_tag).await?.is_some();
+                    require(!used, Code::EmailTaken, "another account has this address")?;
+                    tx.insert_account(&new).await?;
+                    Vec::new()
+                }
+                Beginning::Generation(new) => begin_generation(tx, &new, now).await?,
+            };
+            // Somebody may have taken the device off the list in between.
+            let listed = tx.device_key(&row.account, &row.device).await?.is_some();
+            require(listed, Code::DeviceUnknown, "this device does not belong to the account")?;
             tx.put_session(&tag, &row).await?;
-            done(&Done {})
+            tell(&Done {}, told)
         })
     });
-    store::commit(&*context.store, work).await.map_err(refusal)?;
-    Ok(Admitted { answer: answer(&SessionAnswer { session, expires_at, nickname })?, caller })
+    let news = store::commit(&*context.store, work).await.map_err(refusal)?.news;
+    Ok(Admitted { answer: answer(&SessionAnswer { session, expires_at, nickname })?, caller, news })
+}
+
+async fn begin_generation(
+    tx: &mut dyn Transaction,
+    new: &NewGeneration,
+    now: u64,
+) -> Result<Vec<News>, Rejection> {
+    let account = &new.list.account;
+    let keys = tx.keys(account).await?.ok_or_else(internal)?.keys;
+    let newest = keys.lists.last().map_or(0, |list| list.generation);
+    if new.list.generation != newest.saturating_add(1) {
+        return Err(stale("the account's generation").into());
+    }
+    device::with_list(keys, new.list.clone()).verify().map_err(|error| bad_record(&error))?;
+    let told = device::put_list(tx, &new.list, now).await?;
+    tx.put_prekey(&new.prekey, now, now.saturating_sub(device::DAY)).await?;
+    tx.set_password(account, &new.password).await?;
+    Ok(told)
 }
 
 /// Checks everything that a new account publishes; gives its one device.
@@ -203,26 +357,13 @@ fn first_device(
         prekeys: vec![keys.prekey.clone()],
     };
     let list = published.verify().map_err(|error| bad_record(&error))?;
-    match list.certificates.as_slice() {
-        [only] if list.generation == 1 && list.version == 1 => Ok(only.device),
-        _ => Err(Refusal::new(
-            Code::BadRecord,
-            "an account begins with one device, in version 1 of generation 1",
-        )),
-    }
+    require(list.generation == 1, Code::BadRecord, "an account begins with generation 1")?;
+    device::only_device(list)
 }
 
 fn check_connection(bound: Option<&Caller>, caller: &Caller) -> Result<(), Refusal> {
     let own = bound.is_none_or(|bound| bound == caller);
     require(own, Code::WrongConnection, OTHER_CONNECTION)
-}
-
-async fn check_password(
-    context: &Context,
-    password: Zeroizing<String>,
-    hash: Option<String>,
-) -> Result<bool, Refusal> {
-    context.passwords.check(password, hash).await.map_err(broken)
 }
 
 fn broken(error: impl std::fmt::Display) -> Refusal {

@@ -5,6 +5,7 @@
 //! in the same transaction.
 
 mod account;
+mod device;
 mod friend;
 mod keys;
 mod log;
@@ -26,7 +27,10 @@ use crate::config::Limits;
 use crate::rules::require;
 use crate::store::{BoxFuture, Committed, Rejection, StoreError, Transaction, Work};
 
-pub(crate) use account::{Admission, attach, log_in, log_out, sign_up};
+pub(crate) use account::{
+    Admission, Admitted, Approach, attach, log_in, log_in_start, log_out, recover, recover_start, sign_up,
+    sign_up_start,
+};
 
 /// Who asks: a device of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,8 +93,12 @@ pub(crate) fn plan(
             })
             .map(Plan::Answer);
         }
+        Request::SignUpStart(command) => return Ok(Plan::Admit(Admission::SignUpStart(command))),
         Request::SignUp(command) => return Ok(Plan::Admit(Admission::SignUp(command))),
+        Request::LogInStart(command) => return Ok(Plan::Admit(Admission::LogInStart(command))),
         Request::LogIn(command) => return Ok(Plan::Admit(Admission::LogIn(command))),
+        Request::RecoverStart(command) => return Ok(Plan::Admit(Admission::RecoverStart(command))),
+        Request::Recover(command) => return Ok(Plan::Admit(Admission::Recover(command))),
         other => other,
     };
     let Some(ticket) = ticket else {
@@ -120,9 +128,17 @@ pub(crate) fn plan(
         Request::RoomLog(c) => read(ticket, limits, |tx, scene| Box::pin(log::page(tx, scene, *c))),
         Request::MessageSend(c) => write(ticket, limits, |tx, scene| Box::pin(message::send(tx, scene, *c))),
         Request::ReceiptSend(c) => write(ticket, limits, |tx, scene| Box::pin(receipt::send(tx, scene, *c))),
-        Request::ServerInfo(_) | Request::SignUp(_) | Request::LogIn(_) => {
-            return Err(internal());
+        Request::PreKeyReplace(c) => {
+            write(ticket, limits, |tx, scene| Box::pin(device::replace_prekey(tx, scene, *c)))
         }
+        Request::DevicesSet(c) => write(ticket, limits, |tx, scene| Box::pin(device::set(tx, scene, *c))),
+        Request::ServerInfo(_)
+        | Request::SignUpStart(_)
+        | Request::SignUp(_)
+        | Request::LogInStart(_)
+        | Request::LogIn(_)
+        | Request::RecoverStart(_)
+        | Request::Recover(_) => return Err(internal()),
     })
 }
 

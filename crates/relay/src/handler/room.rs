@@ -1,7 +1,7 @@
 //! Rooms: their beginning, their changes, and their epochs.
 
 use mildam_protocol::command::{
-    EpochAnnounce, NewEpoch, RoomCreate, RoomCreateAnswer, RoomSetChange, StoredAnswer,
+    EpochAnnounce, NewEpoch, PREKEY_LIFE, RoomCreate, RoomCreateAnswer, RoomSetChange, StoredAnswer,
 };
 use mildam_protocol::records::canonical::Canonical;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
@@ -11,6 +11,7 @@ use mildam_protocol::records::room::{Member, RoomChange, RoomKind, Snapshot};
 use mildam_protocol::records::{LogEntry, LogItem, LogPosition};
 use mildam_protocol::{Code, Event, Refusal};
 
+use super::device::DAY;
 use super::{Scene, done, news, tell};
 use crate::broker::{Address, Devices, News};
 use crate::rules::epoch::{NextEpoch, Target};
@@ -350,6 +351,7 @@ async fn take_epoch(
         version: head.version,
         head: head.head,
         members: targets(tx, membership, scene.now).await?,
+        active_since: scene.now.saturating_sub(PREKEY_LIFE.saturating_sub(DAY)),
     };
     next.judge(&epoch)?;
     let row = EpochRow {

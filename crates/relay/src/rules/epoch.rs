@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mildam_protocol::command::{MAX_PROFILE, NewEpoch};
+use mildam_protocol::command::{MAX_PROFILE, MAX_ROOM_DEVICES, NewEpoch};
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
 use mildam_protocol::records::keys::RSA_BYTES;
 use mildam_protocol::records::room::{EpochAnnouncement, Wrap};
@@ -31,6 +31,9 @@ pub struct NextEpoch {
     pub head: Hash,
     /// Who is in, by account.
     pub members: Vec<Target>,
+    /// Devices whose prekey was made before this time may be left out, in milliseconds since 1970
+    /// (UTC).
+    pub active_since: u64,
 }
 
 /// A member whom the key must be wrapped for.
@@ -93,11 +96,17 @@ impl NextEpoch {
             for mark in &target.prekeys {
                 let device = (&target.account, &mark.device);
                 usable.entry(device).or_default().push(&mark.hash);
-                if mark.current {
+                if mark.current && mark.created_at >= self.active_since {
                     open.insert(device);
                 }
             }
         }
+        require(
+            wraps.len() <= MAX_ROOM_DEVICES,
+            Code::LimitReached,
+            "the members of a room may have 3,000 devices together",
+        )?;
+        let mut wrapped = HashSet::new();
         for wrap in wraps {
             let shaped = wrap.rsa.len() == RSA_BYTES
                 && wrap.kem.len() == KEM_BYTES
@@ -108,7 +117,8 @@ impl NextEpoch {
             if !fresh {
                 return Err(stale("a device or its prekey"));
             }
-            require(open.remove(&device), Code::BadRecord, "a device has two wraps of one epoch")?;
+            require(wrapped.insert(device), Code::BadRecord, "a device has two wraps of one epoch")?;
+            open.remove(&device);
         }
         if open.is_empty() { Ok(()) } else { Err(stale("the set of devices")) }
     }
@@ -132,7 +142,8 @@ mod tests {
     }
 
     fn mark(byte: u8, current: bool) -> PreKeyMark {
-        PreKeyMark { device: device(byte), hash: hash(byte + u8::from(!current) * 100), current }
+        let hash = hash(byte + u8::from(!current) * 100);
+        PreKeyMark { device: device(byte), hash, current, created_at: 1_000 }
     }
 
     fn wrap(account: &str, byte: u8, prekey: Hash) -> Wrap {
@@ -159,6 +170,7 @@ mod tests {
             previous: Some(hash(50)),
             version: 7,
             head: hash(70),
+            active_since: 1_000,
             members: vec![
                 target("alice", 11, vec![mark(1, true), mark(1, false)]),
                 target("bob", 12, vec![mark(2, true), mark(3, true)]),
@@ -240,6 +252,19 @@ mod tests {
             let code = next().judge(&epoch).map_err(|refusal| refusal.code).err();
             assert_eq!(code, *refused, "{name}");
         }
+    }
+
+    // REQ C4
+    #[test]
+    fn a_device_that_was_away_for_long_may_be_left_out() {
+        let mut next = next();
+        next.active_since = 1_001;
+        let mut epoch = good();
+        assert!(next.judge(&epoch).is_ok());
+        epoch.wraps.pop();
+        assert!(next.judge(&epoch).is_ok());
+        epoch.wraps.push(wrap("bob", 2, hash(2)));
+        assert_eq!(next.judge(&epoch).map_err(|refusal| refusal.code), Err(Code::BadRecord));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Texts that people enter.
 
-use mildam_protocol::command::{MAX_EMAIL, MAX_GREETING, MAX_NICKNAME, MAX_PASSWORD, MIN_PASSWORD};
+use mildam_protocol::command::{MAX_EMAIL, MAX_GREETING, MAX_NICKNAME};
 use mildam_protocol::{Code, Refusal};
 
 use super::require;
@@ -26,19 +26,6 @@ pub fn email(text: &str) -> Result<String, Refusal> {
         && parts.is_some_and(|(local, host)| !local.is_empty() && !local.contains('@') && domain(host));
     require(shaped, Code::BadEmail, "this is not an e-mail address")?;
     Ok(address)
-}
-
-/// Checks the length of a new password.
-///
-/// # Errors
-/// [`Code::BadPassword`].
-pub fn password(text: &str) -> Result<(), Refusal> {
-    require(
-        text.chars().count() >= MIN_PASSWORD,
-        Code::BadPassword,
-        "a password needs at least 8 characters",
-    )?;
-    require(text.len() <= MAX_PASSWORD, Code::BadPassword, "a password may have at most 1024 bytes")
 }
 
 /// Checks a nickname.
@@ -76,10 +63,6 @@ mod tests {
 
     #[test]
     fn lengths_have_borders() {
-        assert!(password("밀담밀담밀담밀담").is_ok());
-        assert!(password("1234567").is_err());
-        assert!(password(&"x".repeat(MAX_PASSWORD)).is_ok());
-        assert!(password(&"x".repeat(MAX_PASSWORD + 1)).is_err());
         assert!(nickname("").is_ok() && nickname(&"x".repeat(MAX_NICKNAME)).is_ok());
         assert!(nickname("a\nb").is_err() && nickname(&"x".repeat(MAX_NICKNAME + 1)).is_err());
         assert!(greeting(&"x".repeat(MAX_GREETING)).is_ok());

@@ -89,7 +89,8 @@ pub(crate) fn new_account(name: &str, byte: u8) -> NewAccount {
     };
     NewAccount {
         nickname: format!("{name} 님"),
-        password_hash: "$argon2id$".to_owned(),
+        password: vec![byte; 192],
+        recovery_key: device_key(byte),
         email_tag: hash(byte),
         email_sealed: vec![byte; 40],
         sealed_identity: vec![byte; 2000],
@@ -226,7 +227,8 @@ pub(crate) async fn accounts(place: &dyn Place) {
         Box::pin(async move {
             let alice = new_account("alice", 1);
             let row = tx.account(&alice.id).await?.unwrap();
-            assert_eq!((row.nickname.as_str(), row.password_hash.as_str()), ("alice 님", "$argon2id$"));
+            assert_eq!((row.nickname.as_str(), row.password), ("alice 님", Some(vec![1; 192])));
+            assert_eq!((row.recovery_key, row.sealed_identity), (Some(device_key(1)), vec![1; 2000]));
             let standing = tx.standing(&alice.id).await?.unwrap();
             assert_eq!((standing.list, row.list), (alice.keys.list.hash(), alice.keys.list.hash()));
             assert_eq!(standing.identity, alice.identity_key.fingerprint());

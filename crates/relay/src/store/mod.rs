@@ -185,6 +185,32 @@ pub trait Accounts {
         account: &AccountId,
         device: &DeviceId,
     ) -> Result<Option<DevicePublicKey>, StoreError>;
+    /// Devices that stood in a list and do not any more.
+    async fn removed_devices(&mut self, account: &AccountId) -> Result<Vec<DeviceId>, StoreError>;
+    /// Saves the newest list. Devices that are not in it lose their prekeys and sessions; gives
+    /// those that stood in the one before.
+    async fn put_list(&mut self, list: &DeviceList, now: u64) -> Result<Vec<DeviceId>, StoreError>;
+    /// How many lists were stored since a time.
+    async fn lists_since(&mut self, account: &AccountId, since: u64) -> Result<u64, StoreError>;
+    /// Puts a prekey in place of its device's current one, and forgets those that were replaced
+    /// before a time.
+    async fn put_prekey(
+        &mut self,
+        prekey: &SignedPreKey,
+        now: u64,
+        forget_before: u64,
+    ) -> Result<(), StoreError>;
+    /// How many prekeys of a device were stored since a time.
+    async fn prekeys_since(
+        &mut self,
+        account: &AccountId,
+        device: &DeviceId,
+        since: u64,
+    ) -> Result<u64, StoreError>;
+    /// Replaces the password's record.
+    async fn set_password(&mut self, account: &AccountId, record: &[u8]) -> Result<(), StoreError>;
+    /// Friends, and members of common rooms at present.
+    async fn acquaintances(&mut self, account: &AccountId) -> Result<Vec<AccountId>, StoreError>;
     /// The prekeys of an account's listed devices: current ones, and those that were replaced
     /// after the given time.
     async fn prekey_marks(

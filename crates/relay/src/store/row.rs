@@ -3,8 +3,8 @@
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
 use mildam_protocol::records::room::Member;
 use mildam_protocol::records::{
-    AccountKeys, EpochAnnouncement, IdentityPublicKey, LogEntry, LogPosition, RoomKind, SealedProfile,
-    Snapshot, Suite, Wrap,
+    AccountKeys, DevicePublicKey, EpochAnnouncement, IdentityPublicKey, LogEntry, LogPosition, RoomKind,
+    SealedProfile, Snapshot, Suite, Wrap,
 };
 
 use super::FirstKeys;
@@ -14,8 +14,13 @@ use super::FirstKeys;
 pub struct AccountRow {
     /// Its nickname.
     pub nickname: String,
-    /// The password's Argon2id hash as a PHC string.
-    pub password_hash: String,
+    /// The password's OPAQUE record, 192 bytes; none for an account of before passwords were kept
+    /// so.
+    pub password: Option<Vec<u8>>,
+    /// What proofs of the recovery words verify under; none as before.
+    pub recovery_key: Option<DevicePublicKey>,
+    /// The identity key's private half, sealed by the client.
+    pub sealed_identity: Vec<u8>,
     /// Hash of the newest device list.
     pub list: Hash,
 }
@@ -27,8 +32,10 @@ pub struct NewAccount {
     pub id: AccountId,
     /// Its nickname.
     pub nickname: String,
-    /// The password's Argon2id hash as a PHC string.
-    pub password_hash: String,
+    /// The password's OPAQUE record, 192 bytes.
+    pub password: Vec<u8>,
+    /// What proofs of the recovery words verify under.
+    pub recovery_key: DevicePublicKey,
     /// Keyed hash of the e-mail address.
     pub email_tag: Hash,
     /// The e-mail address, sealed.
@@ -74,6 +81,8 @@ pub struct PreKeyMark {
     pub hash: Hash,
     /// Whether it is the device's current one.
     pub current: bool,
+    /// When it was made, by the device's clock, in milliseconds since 1970 (UTC).
+    pub created_at: u64,
 }
 
 /// A session.

@@ -59,13 +59,12 @@ async fn ids_and_addresses_are_unique() {
     let relay = TestRelay::start().await;
     let alice = Person::new(&relay, "alice").await;
     let mut bob = Person::stranger(&relay, "bob").await;
-    let same_address = SignUp { email: " ALICE@example.org ".into(), ..bob.sign_up_command() };
+    let same_address = SignUp { email: " ALICE@example.org ".into(), ..bob.sign_up_command().await };
     assert_eq!(code(bob.client.ask(&same_address).await), Code::EmailTaken);
     bob.sign_up().await.unwrap();
-    // Somebody else's keys under a taken id, with the right password even.
+    // Somebody else's keys under a taken id.
     let mut thief = Person::stranger(&relay, "alice2").await;
-    let mut command = thief.sign_up_command();
-    command.password = password("alice");
+    let mut command = thief.sign_up_command().await;
     command.account = alice.account.clone();
     assert_eq!(code(thief.client.ask(&command).await), Code::BadRecord);
     relay.stop().await;
@@ -76,7 +75,7 @@ async fn ids_and_addresses_are_unique() {
 async fn a_sign_up_whose_answer_was_lost_can_be_sent_again() {
     let relay = TestRelay::start().await;
     let mut alice = Person::stranger(&relay, "alice").await;
-    let command = alice.sign_up_command();
+    let command = alice.sign_up_command().await;
     alice.client.send(&command).await;
     let mut again = Person::stranger(&relay, "alice").await;
     // Whichever of the two comes first, the account is there once both were answered.
@@ -84,9 +83,10 @@ async fn a_sign_up_whose_answer_was_lost_can_be_sent_again() {
         again.sign_up().await.unwrap();
     }
     again.client.ask(&Attach {}).await.unwrap();
-    let wrong = SignUp { password: password("bob"), ..again.sign_up_command() };
+    // The whole command, overheard, is of no use on another connection.
+    let overheard = again.sign_up_command().await;
     let mut other = Client::connect(&relay).await;
-    assert_eq!(code(other.ask(&wrong).await), Code::AccountTaken);
+    assert_eq!(code(other.ask(&overheard).await), Code::AccountTaken);
     relay.stop().await;
 }
 
@@ -96,7 +96,8 @@ async fn what_does_not_fit_is_not_signed_up() {
     let relay = TestRelay::start().await;
     let mut alice = Person::stranger(&relay, "alice").await;
     let bob = Person::stranger(&relay, "bob").await;
-    let good = || alice.sign_up_command();
+    let command = alice.sign_up_command().await;
+    let good = || command.clone();
     let mut two_devices = good();
     let stranger = bob.keys.lists[0].certificates[0].clone();
     two_devices.device_list.certificates.push(stranger);
@@ -106,8 +107,8 @@ async fn what_does_not_fit_is_not_signed_up() {
     later_list.device_list.generation = 2;
     let table = [
         (SignUp { email: "nowhere".into(), ..good() }, Code::BadEmail),
-        (SignUp { password: "1234567".into(), ..good() }, Code::BadPassword),
-        (SignUp { password: "x".repeat(1025), ..good() }, Code::BadPassword),
+        (SignUp { password: Bytes(vec![]), ..good() }, Code::BadPassword),
+        (SignUp { password: Bytes(vec![0xff; 192]), ..good() }, Code::BadPassword),
         (SignUp { nickname: "x".repeat(121), ..good() }, Code::TooLarge),
         (SignUp { sealed_identity: Bytes(vec![0; MAX_SEALED_IDENTITY + 1]), ..good() }, Code::TooLarge),
         (SignUp { identity_key: bob.keys.identity_key.clone(), ..good() }, Code::BadRecord),
@@ -130,22 +131,30 @@ async fn a_log_in_needs_password_and_device() {
     let relay = TestRelay::start().await;
     let mut alice = Person::new(&relay, "alice").await;
     let elsewhere = alice.client.transcript;
+    let right = password("alice");
     alice.client = Client::connect(&relay).await;
 
-    let mut wrong_password = alice.log_in_command(&alice.client.transcript);
-    wrong_password.password = password("bob");
-    let mut unknown_account = alice.log_in_command(&alice.client.transcript);
-    unknown_account.account = account("nobody");
+    let wrong_password = alice.log_in_command(&password("bob")).await;
     let wrong = alice.client.ask(&wrong_password).await.unwrap_err();
+    let mut unknown_account = alice.log_in_command(&right).await;
+    unknown_account.account = account("nobody");
+    unknown_account.password = alice.client.password_proof(&account("nobody"), &right).await;
     let unknown = alice.client.ask(&unknown_account).await.unwrap_err();
     assert_eq!(wrong.code, Code::WrongCredentials);
     assert_eq!(wrong, unknown, "an account that is not there must not show");
 
+    // The last step without the first, and of another account's login.
+    let unprepared = alice.log_in_command(&right).await;
+    alice.client.ask(&unprepared).await.unwrap();
+    assert_eq!(code(alice.client.ask(&unprepared).await), Code::WrongCredentials);
+
     // A proof for another connection, and one by another device.
-    let replayed = alice.log_in_command(&elsewhere);
+    alice.client = Client::connect(&relay).await;
+    let mut replayed = alice.log_in_command(&right).await;
+    replayed.proof = alice.secrets.sign_login_proof(&elsewhere);
     assert_eq!(code(alice.client.ask(&replayed).await), Code::DeviceUnknown);
     let bob = Person::stranger(&relay, "bob").await;
-    let mut stranger = alice.log_in_command(&alice.client.transcript);
+    let mut stranger = alice.log_in_command(&right).await;
     stranger.device = bob.secrets.device();
     stranger.proof = bob.secrets.sign_login_proof(&alice.client.transcript);
     assert_eq!(code(alice.client.ask(&stranger).await), Code::DeviceUnknown);
@@ -160,9 +169,8 @@ async fn guessing_ends_the_connection() {
     let relay = TestRelay::start().await;
     let mut alice = Person::new(&relay, "alice").await;
     alice.client = Client::connect(&relay).await;
-    let mut wrong = alice.log_in_command(&alice.client.transcript);
-    wrong.password = password("bob");
     for _ in 0..5 {
+        let wrong = alice.log_in_command(&password("bob")).await;
         assert_eq!(code(alice.client.ask(&wrong).await), Code::WrongCredentials);
     }
     assert!(alice.client.is_closed().await);
@@ -197,7 +205,7 @@ async fn a_connection_belongs_to_one_device() {
     let alices = std::mem::replace(&mut alice.client.session, bobs);
     assert_eq!(code(alice.client.ask(&FriendList {}).await), Code::WrongConnection);
     assert_eq!(code(alice.client.ask(&Attach {}).await), Code::WrongConnection);
-    let log_in = bob.log_in_command(&alice.client.transcript);
+    let log_in = bob.log_in_command(&password("bob")).await;
     assert_eq!(code(alice.client.ask(&log_in).await), Code::WrongConnection);
     alice.client.session = alices;
     alice.client.ask(&FriendList {}).await.unwrap();

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mildam_protocol::command::{Command, SessionId};
+use mildam_protocol::command::{Command, LogInStart, SessionId};
 use mildam_protocol::frame::{self, Decoder, SESSION_LIMIT};
-use mildam_protocol::records::Hash;
+use mildam_protocol::password::{LOGIN_FINISH, Login};
+use mildam_protocol::records::bytes::Bytes;
+use mildam_protocol::records::{AccountId, Hash};
 use mildam_protocol::session::client::{Opener, Sealer};
 use mildam_protocol::session::{ClientSession, Incoming};
 use mildam_protocol::set_up::{ChannelBinding, ClientKey, Established, client};
@@ -100,6 +102,15 @@ pub struct Client {
 }
 
 impl Client {
+    /// The first step of a login, and the last word of a password to end it with.
+    pub async fn password_proof(&mut self, account: &AccountId, password: &str) -> Bytes {
+        let (login, request) = Login::start(password, &mut rng()).unwrap();
+        let start = LogInStart { account: account.clone(), password: request };
+        let response = self.ask(&start).await.unwrap().password;
+        let last = login.finish(account, &response, &self.transcript, &mut rng());
+        last.unwrap_or_else(|_| Bytes(vec![0; LOGIN_FINISH]))
+    }
+
     pub async fn connect(relay: &TestRelay) -> Self {
         Self::connect_to(relay.tls, *relay.link.fingerprint()).await
     }

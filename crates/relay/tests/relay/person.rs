@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::{Signer, SigningKey};
+use mildam_e2ee::recovery::WordLanguage;
 use mildam_e2ee::{
     Accepted, Body, Content, DeviceKey, DeviceSecrets, IdentityKey, KnownAccount, NewChange, NewRoom,
     NotAccepted, PreKey, Reader, RecoveryWords, Room, WrapKey, first_device_list,
@@ -10,8 +11,9 @@ use mildam_e2ee::{
 use mildam_protocol::command::{
     Attach, EpochAnnounce, FriendAccept, FriendRequest, GetAccountKeys, LogIn, MessageSend, NewEpoch,
     RoomCreate, RoomCreateAnswer, RoomList, RoomLog, RoomLogAnswer, RoomSetChange, RoomSummary, SignUp,
-    StoredAnswer,
+    SignUpStart, StoredAnswer,
 };
+use mildam_protocol::password::Registration;
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::records::{
@@ -27,6 +29,12 @@ use crate::relay::{TestRelay, kept, rng};
 
 pub const NOW: u64 = 1_700_000_000_000;
 
+/// Milliseconds since 1970 (UTC).
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
 pub fn account(name: &str) -> AccountId {
     name.parse().unwrap()
 }
@@ -40,13 +48,16 @@ pub fn password(name: &str) -> String {
 struct Kept {
     secrets: Bytes,
     sealed_identity: Bytes,
+    words: String,
     public: AccountKeys,
 }
 
 impl Kept {
     fn of(name: &str) -> Self {
         let make = || serde_json::to_vec(&Self::make(account(name))).unwrap();
-        serde_json::from_slice(&kept(&format!("{name}.json"), make)).unwrap()
+        // Prekeys go out of use with time, by the relay's clock: these are made anew now and then.
+        let month = now() / (30 * 24 * 60 * 60 * 1_000);
+        serde_json::from_slice(&kept(&format!("{name}-{month}.json"), make)).unwrap()
     }
 
     fn make(account: AccountId) -> Self {
@@ -54,13 +65,14 @@ impl Kept {
         let wrap = WrapKey::generate(&mut rng()).unwrap();
         let device = DeviceKey::generate(&mut rng());
         let prekey = PreKey::generate(&mut rng()).unwrap();
-        let secrets = DeviceSecrets::new(account.clone(), wrap, device, prekey, NOW).unwrap();
-        let list = first_device_list(&identity, &secrets, &mut rng()).unwrap();
+        let secrets = DeviceSecrets::new(account.clone(), wrap, device, prekey, now()).unwrap();
+        let list = first_device_list(&identity, &secrets, 1, &mut rng()).unwrap();
         let words = RecoveryWords::generate(&mut rng());
         let sealed = identity.seal(&words, &account, &mut rng()).unwrap();
         Self {
             secrets: secrets.to_secret_bytes().unwrap().to_vec().into(),
             sealed_identity: sealed.0,
+            words: words.words(WordLanguage::English).join(" "),
             public: AccountKeys {
                 account,
                 identity_key: identity.public().clone(),
@@ -82,6 +94,7 @@ pub struct Person {
     pub secrets: DeviceSecrets,
     pub keys: AccountKeys,
     pub client: Client,
+    pub words: RecoveryWords,
     sealed_identity: Bytes,
     directory: BTreeMap<AccountId, KnownAccount>,
     views: BTreeMap<RoomId, View>,
@@ -103,6 +116,7 @@ impl Person {
             directory: BTreeMap::from([(account(name), own)]),
             keys: kept.public,
             sealed_identity: kept.sealed_identity,
+            words: RecoveryWords::parse(&kept.words).unwrap(),
             client,
             views: BTreeMap::new(),
             sent: 0,
@@ -117,11 +131,14 @@ impl Person {
         person
     }
 
-    pub fn sign_up_command(&self) -> SignUp {
+    /// A command to sign up with; the relay's part in the password comes from `response`.
+    pub fn sign_up_with(&self, password: Bytes) -> SignUp {
         SignUp {
             account: self.account.clone(),
             email: format!("{}@example.org", self.account),
-            password: password(self.account.as_str()),
+            password,
+            recovery_key: self.words.recovery_key(&self.account).unwrap(),
+            proof: self.secrets.sign_login_proof(&self.client.transcript),
             nickname: format!("{} 님", self.account),
             identity_key: self.keys.identity_key.clone(),
             sealed_identity: self.sealed_identity.clone(),
@@ -130,23 +147,35 @@ impl Person {
         }
     }
 
+    pub async fn sign_up_command(&mut self) -> SignUp {
+        let id = self.account.clone();
+        let (registration, request) = Registration::start(&password(id.as_str()), &mut rng()).unwrap();
+        let start = SignUpStart { account: id.clone(), password: request };
+        let response = self.client.ask(&start).await.unwrap().password;
+        self.sign_up_with(registration.finish(&id, &response, &mut rng()).unwrap())
+    }
+
     pub async fn sign_up(&mut self) -> Result<(), Refusal> {
-        let answer = self.client.ask(&self.sign_up_command()).await?;
+        let command = self.sign_up_command().await;
+        let answer = self.client.ask(&command).await?;
         self.client.session = Some(answer.session);
         Ok(())
     }
 
-    pub fn log_in_command(&self, transcript: &Hash) -> LogIn {
+    /// Goes as far as the last step of a login with a password.
+    pub async fn log_in_command(&mut self, password: &str) -> LogIn {
+        let (account, transcript) = (self.account.clone(), self.client.transcript);
+        let password = self.client.password_proof(&account, password).await;
         LogIn {
-            account: self.account.clone(),
-            password: password(self.account.as_str()),
+            password,
             device: self.secrets.device(),
-            proof: self.secrets.sign_login_proof(transcript),
+            proof: self.secrets.sign_login_proof(&transcript),
+            account,
         }
     }
 
     pub async fn log_in(&mut self) -> Result<(), Refusal> {
-        let command = self.log_in_command(&self.client.transcript);
+        let command = self.log_in_command(&password(self.account.as_str())).await;
         let answer = self.client.ask(&command).await?;
         self.client.session = Some(answer.session);
         self.client.ask(&Attach {}).await.map(drop)
@@ -294,7 +323,7 @@ impl Person {
     }
 
     pub fn announcement(&self, room: &RoomId) -> EpochAnnounce {
-        let epoch = self.views[room].room.announce(&self.secrets, &self.directory, &mut rng());
+        let epoch = self.views[room].room.announce(&self.secrets, &self.directory, NOW, &mut rng());
         EpochAnnounce { epoch: wire(epoch.unwrap()) }
     }
 

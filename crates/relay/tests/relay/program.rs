@@ -130,8 +130,7 @@ async fn its_log_says_why_and_never_who() {
         .ask(&FriendRequest { account: bob.account.clone(), greeting: "오랜만이야".into() })
         .await
         .unwrap_err();
-    let mut wrong = bob.log_in_command(&bob.client.transcript);
-    wrong.password = "not the password".into();
+    let wrong = bob.log_in_command("not the password").await;
     bob.client.ask(&wrong).await.unwrap_err();
     program.signal("TERM").await;
     assert!(program.child.wait().await.unwrap().success());

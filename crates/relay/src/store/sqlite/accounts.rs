@@ -10,18 +10,59 @@ use super::super::{
 use super::SqliteTransaction;
 use super::column::{Columns, integer, json};
 
+fn device_key(bytes: &[u8], what: &'static str) -> Result<DevicePublicKey, StoreError> {
+    let bytes = bytes.try_into().map_err(|_| StoreError::Corrupt(what))?;
+    DevicePublicKey::from_bytes(bytes).map_err(|_| StoreError::Corrupt(what))
+}
+
+impl SqliteTransaction<'_> {
+    /// Adds a list, and rows for devices that are new in it.
+    async fn insert_list(&mut self, list: &DeviceList, now: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO device_list (account, generation, version, body, stored_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .bind(list.account.as_str())
+        .bind(integer(list.generation))
+        .bind(integer(list.version))
+        .bind(json(list, "device_list")?)
+        .bind(integer(now))
+        .execute(&mut *self.0)
+        .await?;
+        for certificate in &list.certificates {
+            sqlx::query(
+                "INSERT INTO device (account, device, device_key) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (account, device) DO NOTHING",
+            )
+            .bind(list.account.as_str())
+            .bind(certificate.device.as_bytes().as_slice())
+            .bind(certificate.device_key.as_bytes().as_slice())
+            .execute(&mut *self.0)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Accounts for SqliteTransaction<'_> {
     async fn account(&mut self, id: &AccountId) -> Result<Option<AccountRow>, StoreError> {
-        let row = sqlx::query("SELECT nickname, password_hash, list FROM account WHERE id = ?1")
-            .bind(id.as_str())
-            .fetch_optional(&mut *self.0)
-            .await?;
+        let row = sqlx::query(
+            "SELECT nickname, password, recovery_key, sealed_identity, list FROM account WHERE id = ?1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&mut *self.0)
+        .await?;
         row.map(|row| {
             let columns = Columns::new(&row, "account");
             Ok(AccountRow {
                 nickname: columns.text("nickname")?.to_owned(),
-                password_hash: columns.text("password_hash")?.to_owned(),
+                password: columns.optional_bytes("password")?.map(<[u8]>::to_vec),
+                recovery_key: columns
+                    .optional_bytes("recovery_key")?
+                    .map(|key| device_key(key, "account"))
+                    .transpose()?,
+                sealed_identity: columns.bytes("sealed_identity")?.to_vec(),
                 list: columns.hash("list")?,
             })
         })
@@ -55,15 +96,14 @@ impl Accounts for SqliteTransaction<'_> {
 
     async fn insert_account(&mut self, new: &NewAccount) -> Result<(), StoreError> {
         let list = &new.keys.list;
-        let prekey = &new.keys.prekey;
         sqlx::query(
-            "INSERT INTO account (id, nickname, password_hash, email_tag, email_sealed,
-                identity_key, identity, sealed_identity, list, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO account (id, nickname, password, email_tag, email_sealed,
+                identity_key, identity, sealed_identity, list, created_at, recovery_key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )
         .bind(new.id.as_str())
         .bind(&new.nickname)
-        .bind(&new.password_hash)
+        .bind(&new.password)
         .bind(new.email_tag.as_bytes().as_slice())
         .bind(&new.email_sealed)
         .bind(new.identity_key.as_spki())
@@ -71,34 +111,11 @@ impl Accounts for SqliteTransaction<'_> {
         .bind(&new.sealed_identity)
         .bind(list.hash().as_bytes().as_slice())
         .bind(integer(new.created_at))
+        .bind(new.recovery_key.as_bytes().as_slice())
         .execute(&mut *self.0)
         .await?;
-        sqlx::query(
-            "INSERT INTO device_list (account, generation, version, body)
-             VALUES (?1, ?2, ?3, ?4)",
-        )
-        .bind(new.id.as_str())
-        .bind(integer(list.generation))
-        .bind(integer(list.version))
-        .bind(json(list, "device_list")?)
-        .execute(&mut *self.0)
-        .await?;
-        for certificate in &list.certificates {
-            sqlx::query("INSERT INTO device (account, device, device_key) VALUES (?1, ?2, ?3)")
-                .bind(new.id.as_str())
-                .bind(certificate.device.as_bytes().as_slice())
-                .bind(certificate.device_key.as_bytes().as_slice())
-                .execute(&mut *self.0)
-                .await?;
-        }
-        sqlx::query("INSERT INTO prekey (account, device, hash, body) VALUES (?1, ?2, ?3, ?4)")
-            .bind(new.id.as_str())
-            .bind(prekey.device.as_bytes().as_slice())
-            .bind(prekey.public.hash().as_bytes().as_slice())
-            .bind(json(prekey, "prekey")?)
-            .execute(&mut *self.0)
-            .await?;
-        Ok(())
+        self.insert_list(list, new.created_at).await?;
+        self.put_prekey(&new.keys.prekey, new.created_at, 0).await
     }
 
     async fn keys(&mut self, id: &AccountId) -> Result<Option<KeysRow>, StoreError> {
@@ -107,14 +124,11 @@ impl Accounts for SqliteTransaction<'_> {
             .fetch_optional(&mut *self.0)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let lists = sqlx::query(
-            "SELECT body FROM device_list WHERE account = ?1 AND generation =
-                (SELECT max(generation) FROM device_list WHERE account = ?1)
-             ORDER BY version",
-        )
-        .bind(id.as_str())
-        .fetch_all(&mut *self.0)
-        .await?;
+        let lists =
+            sqlx::query("SELECT body FROM device_list WHERE account = ?1 ORDER BY generation, version")
+                .bind(id.as_str())
+                .fetch_all(&mut *self.0)
+                .await?;
         let prekeys =
             sqlx::query("SELECT body FROM prekey WHERE account = ?1 AND replaced_at IS NULL ORDER BY device")
                 .bind(id.as_str())
@@ -144,16 +158,146 @@ impl Accounts for SqliteTransaction<'_> {
         account: &AccountId,
         device: &DeviceId,
     ) -> Result<Option<DevicePublicKey>, StoreError> {
-        let row = sqlx::query("SELECT device_key FROM device WHERE account = ?1 AND device = ?2")
+        let row = sqlx::query(
+            "SELECT device_key FROM device WHERE account = ?1 AND device = ?2 AND removed_at IS NULL",
+        )
+        .bind(account.as_str())
+        .bind(device.as_bytes().as_slice())
+        .fetch_optional(&mut *self.0)
+        .await?;
+        row.map(|row| device_key(Columns::new(&row, "device").bytes("device_key")?, "device")).transpose()
+    }
+
+    async fn removed_devices(&mut self, account: &AccountId) -> Result<Vec<DeviceId>, StoreError> {
+        let rows = sqlx::query("SELECT device FROM device WHERE account = ?1 AND removed_at IS NOT NULL")
             .bind(account.as_str())
-            .bind(device.as_bytes().as_slice())
-            .fetch_optional(&mut *self.0)
+            .fetch_all(&mut *self.0)
             .await?;
-        row.map(|row| {
-            let key = Columns::new(&row, "device").hash("device_key")?;
-            DevicePublicKey::from_bytes(key.as_bytes()).map_err(|_| StoreError::Corrupt("device"))
-        })
-        .transpose()
+        rows.iter().map(|row| Columns::new(row, "device").device("device")).collect()
+    }
+
+    async fn put_list(&mut self, list: &DeviceList, now: u64) -> Result<Vec<DeviceId>, StoreError> {
+        let account = list.account.as_str();
+        let rows = sqlx::query("SELECT device FROM device WHERE account = ?1 AND removed_at IS NULL")
+            .bind(account)
+            .fetch_all(&mut *self.0)
+            .await?;
+        let mut removed = Vec::new();
+        for row in &rows {
+            let device = Columns::new(row, "device").device("device")?;
+            if list.certificate(&device).is_none() {
+                removed.push(device);
+            }
+        }
+        for device in &removed {
+            let device = device.as_bytes().as_slice();
+            for statement in [
+                "DELETE FROM session WHERE account = ?1 AND device = ?2",
+                "DELETE FROM prekey WHERE account = ?1 AND device = ?2",
+                "UPDATE device SET removed_at = ?3 WHERE account = ?1 AND device = ?2",
+            ] {
+                sqlx::query(statement)
+                    .bind(account)
+                    .bind(device)
+                    .bind(integer(now))
+                    .execute(&mut *self.0)
+                    .await?;
+            }
+        }
+        sqlx::query("UPDATE account SET list = ?2 WHERE id = ?1")
+            .bind(account)
+            .bind(list.hash().as_bytes().as_slice())
+            .execute(&mut *self.0)
+            .await?;
+        self.insert_list(list, now).await?;
+        Ok(removed)
+    }
+
+    async fn lists_since(&mut self, account: &AccountId, since: u64) -> Result<u64, StoreError> {
+        let row =
+            sqlx::query("SELECT count(*) AS count FROM device_list WHERE account = ?1 AND stored_at > ?2")
+                .bind(account.as_str())
+                .bind(integer(since))
+                .fetch_one(&mut *self.0)
+                .await?;
+        Columns::new(&row, "device_list").integer("count")
+    }
+
+    async fn put_prekey(
+        &mut self,
+        prekey: &SignedPreKey,
+        now: u64,
+        forget_before: u64,
+    ) -> Result<(), StoreError> {
+        let (account, device) = (prekey.account.as_str(), prekey.device.as_bytes().as_slice());
+        sqlx::query("DELETE FROM prekey WHERE account = ?1 AND device = ?2 AND replaced_at < ?3")
+            .bind(account)
+            .bind(device)
+            .bind(integer(forget_before))
+            .execute(&mut *self.0)
+            .await?;
+        sqlx::query(
+            "UPDATE prekey SET replaced_at = ?3 WHERE account = ?1 AND device = ?2 AND replaced_at IS NULL",
+        )
+        .bind(account)
+        .bind(device)
+        .bind(integer(now))
+        .execute(&mut *self.0)
+        .await?;
+        sqlx::query(
+            "INSERT INTO prekey (account, device, hash, body, created_at, stored_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(account)
+        .bind(device)
+        .bind(prekey.public.hash().as_bytes().as_slice())
+        .bind(json(prekey, "prekey")?)
+        .bind(integer(prekey.created_at))
+        .bind(integer(now))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn prekeys_since(
+        &mut self,
+        account: &AccountId,
+        device: &DeviceId,
+        since: u64,
+    ) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS count FROM prekey WHERE account = ?1 AND device = ?2 AND stored_at > ?3",
+        )
+        .bind(account.as_str())
+        .bind(device.as_bytes().as_slice())
+        .bind(integer(since))
+        .fetch_one(&mut *self.0)
+        .await?;
+        Columns::new(&row, "prekey").integer("count")
+    }
+
+    async fn set_password(&mut self, account: &AccountId, record: &[u8]) -> Result<(), StoreError> {
+        sqlx::query("UPDATE account SET password = ?2 WHERE id = ?1")
+            .bind(account.as_str())
+            .bind(record)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn acquaintances(&mut self, account: &AccountId) -> Result<Vec<AccountId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT friend AS id FROM friend WHERE account = ?1
+             UNION
+             SELECT other.account FROM member AS own JOIN member AS other USING (room)
+             WHERE own.account = ?1 AND own.end_seq IS NULL AND other.end_seq IS NULL
+                AND other.account <> ?1
+             ORDER BY id",
+        )
+        .bind(account.as_str())
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter().map(|row| Columns::new(row, "member").account("id")).collect()
     }
 
     async fn prekey_marks(
@@ -162,7 +306,7 @@ impl Accounts for SqliteTransaction<'_> {
         replaced_after: u64,
     ) -> Result<Vec<PreKeyMark>, StoreError> {
         let rows = sqlx::query(
-            "SELECT device, hash, replaced_at IS NULL AS current FROM prekey
+            "SELECT device, hash, created_at, replaced_at IS NULL AS current FROM prekey
              WHERE account = ?1 AND (replaced_at IS NULL OR replaced_at > ?2)
              ORDER BY device, hash",
         )
@@ -177,6 +321,7 @@ impl Accounts for SqliteTransaction<'_> {
                     device: columns.device("device")?,
                     hash: columns.hash("hash")?,
                     current: columns.flag("current")?,
+                    created_at: columns.integer("created_at")?,
                 })
             })
             .collect()

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::super::StoreError;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// Brings a database up to date.
 pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), StoreError> {

@@ -1,0 +1,119 @@
+//! An account's devices: their prekeys, and who is on the list.
+
+use std::collections::BTreeSet;
+
+use mildam_protocol::command::{DevicesSet, Done, MAX_DEVICES, PreKeyReplace};
+use mildam_protocol::records::id::{AccountId, DeviceId};
+use mildam_protocol::records::{AccountKeys, DeviceList};
+use mildam_protocol::{Code, Event, Refusal};
+
+use super::{Scene, done, internal, news, tell};
+use crate::broker::{Address, Devices, News};
+use crate::rules::{bad_record, require, stale};
+use crate::store::{Committed, Rejection, Transaction};
+
+/// Prekeys and lists are counted over so many milliseconds: a day.
+pub(super) const DAY: u64 = 24 * 60 * 60 * 1_000;
+
+/// `prekey_replace`. The same again changes nothing.
+pub(super) async fn replace_prekey(
+    tx: &mut dyn Transaction,
+    scene: Scene,
+    command: PreKeyReplace,
+) -> Result<Committed, Rejection> {
+    let prekey = command.prekey;
+    let Scene { caller, now, limits } = scene;
+    let published = tx.keys(&caller.account).await?.ok_or_else(internal)?.keys;
+    let newest = published.lists.last().ok_or_else(internal)?;
+    let certificate = newest.certificate(&caller.device).ok_or_else(super::room::unlisted)?;
+    prekey.verify(certificate).map_err(|error| bad_record(&error))?;
+    let not_yet = prekey.created_at > now.saturating_add(DAY);
+    require(!not_yet, Code::BadRecord, "this prekey is of tomorrow: is your clock right?")?;
+    if let Some(present) = published.prekey(&caller.device) {
+        if *present == prekey {
+            return done(&Done {});
+        }
+        if prekey.created_at <= present.created_at {
+            return Err(stale("this device's prekey").into());
+        }
+    }
+    let count = tx.prekeys_since(&caller.account, &caller.device, now.saturating_sub(DAY)).await?;
+    require(count < limits.prekeys_a_day, Code::LimitReached, "a device may have 24 prekeys a day")?;
+    tx.put_prekey(&prekey, now, now.saturating_sub(DAY)).await?;
+    done(&Done {})
+}
+
+/// `devices_set`. The same list again changes nothing.
+pub(super) async fn set(
+    tx: &mut dyn Transaction,
+    scene: Scene,
+    command: DevicesSet,
+) -> Result<Committed, Rejection> {
+    let list = command.device_list;
+    let Scene { caller, now, limits } = scene;
+    let keys = tx.keys(&caller.account).await?.ok_or_else(internal)?.keys;
+    let newest = keys.lists.last().ok_or_else(internal)?;
+    if *newest == list {
+        return done(&Done {});
+    }
+    let follows = newest.generation == list.generation
+        && newest.version.checked_add(1) == Some(list.version)
+        && list.previous == Some(newest.hash());
+    if !follows {
+        return Err(stale("your own device list").into());
+    }
+    with_list(keys, list.clone()).verify().map_err(|error| bad_record(&error))?;
+    let own = mildam_protocol::records::ListSigner::Device(caller.device);
+    require(list.signer == own, Code::BadRecord, "a list is sent by the device that signed it")?;
+    require(list.certificates.len() <= MAX_DEVICES, Code::LimitReached, "an account may have 16 devices")?;
+    let count = tx.lists_since(&caller.account, now.saturating_sub(DAY)).await?;
+    require(count < limits.lists_a_day, Code::LimitReached, "the list may change 24 times a day")?;
+    let told = put_list(tx, &list, now).await?;
+    tell(&Done {}, told)
+}
+
+/// Saves a list that was judged. Sessions of devices that are not in it end.
+pub(super) async fn put_list(
+    tx: &mut dyn Transaction,
+    list: &DeviceList,
+    now: u64,
+) -> Result<Vec<News>, Rejection> {
+    let account = &list.account;
+    let gone = tx.removed_devices(account).await?;
+    let returning = list.certificates.iter().any(|certificate| gone.contains(&certificate.device));
+    require(!returning, Code::BadRecord, "a device that was taken off the list does not come back")?;
+    let removed = tx.put_list(list, now).await?;
+    let mut told = Vec::new();
+    for device in removed {
+        let gone = Address { account: account.clone(), devices: Devices::Only(device) };
+        told.push(News { last: true, ..news(vec![gone], &Event::DeviceRemoved {})? });
+    }
+    told.push(keys_changed(tx, account).await?);
+    Ok(told)
+}
+
+/// Tells everybody who may know of an account that its keys have changed.
+async fn keys_changed(tx: &mut dyn Transaction, account: &AccountId) -> Result<News, Rejection> {
+    let mut audience: BTreeSet<AccountId> = tx.acquaintances(account).await?.into_iter().collect();
+    audience.insert(account.clone());
+    let event = Event::KeysChanged { account: account.clone() };
+    Ok(news(audience.into_iter().map(Address::all).collect(), &event)?)
+}
+
+/// The one device of a list that begins a generation.
+///
+/// # Errors
+/// [`Code::BadRecord`] for more or fewer.
+pub(super) fn only_device(list: &DeviceList) -> Result<DeviceId, Refusal> {
+    match list.certificates.as_slice() {
+        [only] if list.version == 1 => Ok(only.device),
+        _ => Err(Refusal::new(Code::BadRecord, "a generation begins with one device, in version 1")),
+    }
+}
+
+/// The keys as they would be with one more list.
+pub(super) fn with_list(mut keys: AccountKeys, list: DeviceList) -> AccountKeys {
+    keys.prekeys.clear();
+    keys.lists.push(list);
+    keys
+}
