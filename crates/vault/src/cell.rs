@@ -38,6 +38,11 @@ impl Cell {
         Ok(Self { bucket: header.bucket, sealed })
     }
 
+    /// Whose key seals the row whose first part is `value`.
+    pub(crate) fn bucket_of(key: &RowKey, value: &[u8]) -> Result<BucketNumber, VaultError> {
+        Ok(Header::split(value, key)?.0.bucket)
+    }
+
     /// Writes the row into a batch, over what stands there.
     pub(crate) fn write(self, rows: &dyn Rows, batch: &mut Batch, key: &RowKey) -> Result<(), VaultError> {
         let mut parts = self.sealed.chunks(PIECE_LENGTH);

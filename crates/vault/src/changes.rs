@@ -17,6 +17,7 @@ pub(crate) enum Change {
     Room(RoomId, RoomRow),
     LogHash(RoomId, u64, Hash),
     Message(RoomId, HistoryRow),
+    MessageRemoved(RoomId, ClientMessageId),
     Outbox(OutboxRow),
     OutboxRemoved(RoomId, ClientMessageId),
     Receipt(RoomId, ReceiptRow),
@@ -63,6 +64,15 @@ impl Changes {
     /// replaced.
     pub fn put_message(&mut self, room: &RoomId, row: HistoryRow) {
         self.0.push(Change::Message(*room, row));
+    }
+
+    /// Removes a line of a conversation; nothing happens if it is not there. It cannot be read any more
+    /// by anybody who gets the files and the keys, once [`Vault::rotate`](crate::Vault::rotate) is done.
+    pub fn remove_message(&mut self, room: &RoomId, id: &ClientMessageId) {
+        let same =
+            |change: &Change| matches!(change, Change::Message(to, row) if to == room && row.id == *id);
+        self.0.retain(|change| !same(change));
+        self.0.push(Change::MessageRemoved(*room, *id));
     }
 
     /// Stores a message that waits to be sent, or replaces the one with the same room and id; the

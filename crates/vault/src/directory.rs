@@ -28,40 +28,76 @@ impl Period {
     }
 }
 
+/// What has become of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Its rows are all that its key ever sealed.
+    Whole = 0,
+    /// Its key also opens a row that was removed or replaced: it is to be emptied.
+    LostRows = 1,
+    /// It is being emptied: another bucket stands for its room and period.
+    Retired = 2,
+}
+
 /// The messages of one room in one period, and the key that seals them.
 pub(crate) struct Bucket {
     pub(crate) room: RoomNumber,
     pub(crate) period: Period,
+    pub(crate) condition: Condition,
     pub(crate) key: SealingKey,
+    secret: Zeroizing<[u8; KEY_LENGTH]>,
 }
 
 impl Bucket {
-    /// A bucket with a new key, and the row that keeps it.
-    pub(crate) fn new(room: RoomNumber, period: Period, key: &[u8; KEY_LENGTH]) -> (Self, Secret) {
-        let generation = 1;
-        let row = Canonical::element()
-            .integer(u64::from(room))
-            .integer(u64::from(period.0))
-            .integer(generation)
-            .bytes(key)
-            .into_bytes();
-        let bucket = Self { room, period, key: SealingKey::new(key, generation) };
-        (bucket, Zeroizing::new(row))
+    /// A bucket has one key as long as it lives: a new key makes a new bucket.
+    const GENERATION: u64 = 1;
+
+    pub(crate) fn new(
+        room: RoomNumber,
+        period: Period,
+        condition: Condition,
+        secret: Zeroizing<[u8; KEY_LENGTH]>,
+    ) -> Self {
+        Self { room, period, condition, key: SealingKey::new(&secret, Self::GENERATION), secret }
     }
 
-    pub(crate) fn decode(row: &[u8]) -> Option<Self> {
+    /// The same bucket, to be emptied or being emptied.
+    pub(crate) fn with(&self, condition: Condition) -> Self {
+        Self::new(self.room, self.period, condition, self.secret.clone())
+    }
+
+    /// The row that keeps it.
+    pub(crate) fn encode(&self) -> Secret {
+        Zeroizing::new(
+            Canonical::element()
+                .integer(u64::from(self.room))
+                .integer(u64::from(self.period.0))
+                .integer(self.condition as u64)
+                .bytes(&*self.secret)
+                .into_bytes(),
+        )
+    }
+
+    pub(crate) fn decode(row: &[u8], format: u64) -> Option<Self> {
         let mut fields = Fields::new(row);
         let room = u32::try_from(fields.integer()?).ok()?;
         let period = Period(u16::try_from(fields.integer()?).ok()?);
-        let generation = fields.integer()?;
-        let key = SealingKey::new(fields.bytes()?.try_into().ok()?, generation);
+        let condition = match (format, fields.integer()?) {
+            // Format 1 had a generation here, always 1.
+            (1, 1) | (_, 0) => Condition::Whole,
+            (_, 1) => Condition::LostRows,
+            (_, 2) => Condition::Retired,
+            _ => return None,
+        };
+        let secret = Zeroizing::new(fields.bytes()?.try_into().ok()?);
         fields.end()?;
-        Some(Self { room, period, key })
+        Some(Self::new(room, period, condition, secret))
     }
 }
 
-#[derive(Default)]
 pub(crate) struct Directory {
+    /// The key of everything that must be erasable.
+    state: SealingKey,
     numbers: BTreeMap<RoomId, RoomNumber>,
     rooms: BTreeMap<RoomNumber, RoomId>,
     buckets: BTreeMap<BucketNumber, Bucket>,
@@ -71,6 +107,26 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    pub(crate) const fn new(state: SealingKey) -> Self {
+        Self {
+            state,
+            numbers: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            bucket_numbers: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            last_order: 0,
+        }
+    }
+
+    pub(crate) const fn state(&self) -> &SealingKey {
+        &self.state
+    }
+
+    pub(crate) fn replace_state(&mut self, state: SealingKey) {
+        self.state = state;
+    }
+
     pub(crate) fn number(&self, room: &RoomId) -> Option<RoomNumber> {
         self.numbers.get(room).copied()
     }
@@ -100,9 +156,31 @@ impl Directory {
         self.buckets.last_key_value().map_or(Some(1), |(last, _)| last.checked_add(1))
     }
 
-    pub(crate) fn add_bucket(&mut self, number: BucketNumber, bucket: Bucket) {
-        self.bucket_numbers.insert((bucket.room, bucket.period), number);
+    /// Adds a bucket, or replaces it by itself in another condition.
+    pub(crate) fn put_bucket(&mut self, number: BucketNumber, bucket: Bucket) {
+        let place = (bucket.room, bucket.period);
+        if bucket.condition != Condition::Retired {
+            self.bucket_numbers.insert(place, number);
+        } else if self.bucket_numbers.get(&place) == Some(&number) {
+            self.bucket_numbers.remove(&place);
+        }
         self.buckets.insert(number, bucket);
+    }
+
+    pub(crate) fn remove_bucket(&mut self, number: BucketNumber) {
+        self.buckets.remove(&number);
+    }
+
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (BucketNumber, &Bucket)> {
+        self.buckets.iter().map(|(number, bucket)| (*number, bucket))
+    }
+
+    /// The buckets whose keys open more than their rows.
+    pub(crate) fn stale_buckets(&self) -> Vec<BucketNumber> {
+        let stale = |(number, bucket): (&BucketNumber, &Bucket)| {
+            (bucket.condition != Condition::Whole).then_some(*number)
+        };
+        self.buckets.iter().filter_map(stale).collect()
     }
 
     /// Which buckets there are for each period.

@@ -78,7 +78,9 @@ impl VaultError {
 impl From<io::Error> for VaultError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::DiskFull
+            }
             _ => Self::Io(error),
         }
     }

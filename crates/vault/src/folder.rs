@@ -1,17 +1,21 @@
 //! The vault's folder: where its files are, who may use it, and replacing a file for good.
 //!
 //! ```text
-//! lock.mildam    empty; locked as long as a process has the vault open
-//! keys.mildam    the key slot
-//! head.mildam    how many commits there were
-//! store/         sled's files
+//! lock.mildam        empty; locked as long as a process has the vault open
+//! keys.mildam        the key slot
+//! keys-copy.mildam   the key slot once more
+//! head.mildam        how many commits there were
+//! store/             sled's files
+//! snapshot.mildam    all rows, as they were lately
+//! store-damaged/     a store that was replaced by what could be read of it
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::VaultError;
+use crate::key_files::{KeyFile, KeyFiles};
 
 /// The folder of a vault that this process alone may use, until this is dropped.
 pub(crate) struct Folder {
@@ -34,12 +38,12 @@ impl Folder {
         }
     }
 
-    pub(crate) fn key_slot(&self) -> PathBuf {
-        Self::key_slot_in(&self.path)
+    pub(crate) fn key_file_in(path: &Path, file: KeyFile) -> PathBuf {
+        path.join(file.name())
     }
 
-    pub(crate) fn key_slot_in(path: &Path) -> PathBuf {
-        path.join("keys.mildam")
+    fn key_file(&self, file: KeyFile) -> PathBuf {
+        Self::key_file_in(&self.path, file)
     }
 
     pub(crate) fn head(&self) -> PathBuf {
@@ -50,24 +54,60 @@ impl Folder {
         self.path.join("store")
     }
 
-    /// Where a file is written before it takes the place of the old one.
-    pub(crate) fn beside(file: &Path) -> PathBuf {
-        file.with_extension("mildam-new")
+    /// Where a store is put together before it takes the place of a damaged one.
+    pub(crate) fn new_store(&self) -> PathBuf {
+        self.path.join("store-new")
     }
 
-    /// Writes a file that is not yet in its place, durably.
-    pub(crate) fn write_beside(&self, file: &Path, bytes: &[u8]) -> Result<(), VaultError> {
-        let mut new = private_file().create(true).truncate(true).open(Self::beside(file))?;
+    pub(crate) fn damaged_store(&self) -> PathBuf {
+        self.path.join("store-damaged")
+    }
+
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.path.join("snapshot.mildam")
+    }
+
+    pub(crate) fn new_snapshot(&self) -> PathBuf {
+        self.path.join("snapshot.mildam-new")
+    }
+
+    /// Gives a file or folder another name, durably, over a file that bears it.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), VaultError> {
+        fs::rename(from, to)?;
+        sync_folder(&self.path)
+    }
+}
+
+impl KeyFiles for Folder {
+    fn read(&self, file: KeyFile) -> Result<Option<Vec<u8>>, VaultError> {
+        match fs::read(self.key_file(file)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write(&self, file: KeyFile, bytes: &[u8]) -> Result<(), VaultError> {
+        let mut new = private_file().create(true).truncate(true).open(self.key_file(file))?;
         new.write_all(bytes)?;
         new.sync_all()?;
         sync_folder(&self.path)
     }
 
-    /// Puts what [`Folder::write_beside`] wrote in its place, durably: after a power cut there is
-    /// the old file or the new one.
-    pub(crate) fn put_in_place(&self, file: &Path) -> Result<(), VaultError> {
-        fs::rename(Self::beside(file), file)?;
-        sync_folder(&self.path)
+    fn put_in_place(&self) -> Result<(), VaultError> {
+        self.rename(&self.key_file(KeyFile::New), &self.key_file(KeyFile::Slot))
+    }
+
+    fn remove_new(&self) -> Result<(), VaultError> {
+        remove_if_there(fs::remove_file(self.key_file(KeyFile::New)))
+    }
+}
+
+/// What was to be removed may be gone already.
+pub(crate) fn remove_if_there(removed: io::Result<()>) -> Result<(), VaultError> {
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

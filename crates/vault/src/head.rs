@@ -22,23 +22,36 @@ use crate::fields::Fields;
 use crate::folder::private_file;
 use crate::sum::Sums;
 
-/// The format of tables and rows together. A store with a higher one is refused.
-const FORMAT: u64 = 1;
+/// The format of tables and rows together. A store with a higher one is refused, one with a lower
+/// one is brought to this by [`crate::migrate`].
+pub(crate) const FORMAT: u64 = 2;
 
-/// The one row that every store has: `field(format) || field(commits) || field(state sum) ||
-/// field(history sum)`.
+/// The one row that every store has: `field(format) || field(commits) || field(state key
+/// generation) || field(rotated at) || field(state sum) || field(history sum)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeadRow {
+    /// Which format the rows have.
+    pub(crate) format: u64,
     pub(crate) commits: u64,
+    /// Under which state key the rows are sealed: tells which of two key slots is in force.
+    pub(crate) state_generation: u64,
+    /// When the state key was replaced last, in milliseconds since 1970; 0 for never.
+    pub(crate) rotated_at: u64,
     pub(crate) sums: Sums,
 }
 
 impl HeadRow {
     /// Of a store without other rows.
-    pub(crate) const EMPTY: Self = Self { commits: 0, sums: Sums::EMPTY };
+    pub(crate) const fn empty(state_generation: u64) -> Self {
+        Self { format: FORMAT, commits: 0, state_generation, rotated_at: 0, sums: Sums::EMPTY }
+    }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let row = Canonical::element().integer(FORMAT).integer(self.commits);
+        let row = Canonical::element()
+            .integer(self.format)
+            .integer(self.commits)
+            .integer(self.state_generation)
+            .integer(self.rotated_at);
         self.sums.append_to(row).into_bytes()
     }
 
@@ -52,10 +65,20 @@ impl HeadRow {
         if format > FORMAT {
             return Err(VaultError::Newer { found: format });
         }
-        let head =
-            Self { commits: fields.integer().ok_or(DAMAGED)?, sums: Sums::read(&mut fields).ok_or(DAMAGED)? };
+        let head = Self::fields(format, &mut fields).ok_or(DAMAGED)?;
         fields.end().ok_or(DAMAGED)?;
         Ok(head)
+    }
+
+    fn fields(format: u64, fields: &mut Fields<'_>) -> Option<Self> {
+        let commits = fields.integer()?;
+        // Format 1 knew no other state key than the first.
+        let (state_generation, rotated_at) = match format {
+            1 => (1, 0),
+            FORMAT => (fields.integer()?, fields.integer()?),
+            _ => return None,
+        };
+        Some(Self { format, commits, state_generation, rotated_at, sums: Sums::read(fields)? })
     }
 }
 
@@ -100,10 +123,12 @@ mod tests {
 
     #[test]
     fn a_newer_store_is_told_from_a_damaged_one() {
-        let row = HeadRow { commits: 7, ..HeadRow::EMPTY };
+        let row = HeadRow { commits: 7, rotated_at: 9, ..HeadRow::empty(3) };
         assert_eq!(HeadRow::decode(&row.encode()).unwrap(), row);
-        let newer = Canonical::element().integer(2).text("more").into_bytes();
-        assert!(matches!(HeadRow::decode(&newer), Err(VaultError::Newer { found: 2 })));
+        let newer = Canonical::element().integer(3).text("more").into_bytes();
+        assert!(matches!(HeadRow::decode(&newer), Err(VaultError::Newer { found: 3 })));
+        let none = Canonical::element().integer(0).into_bytes();
+        assert_eq!(HeadRow::decode(&none).unwrap_err().code(), "vault_damaged");
         let error = HeadRow::decode(&row.encode()[..30]).unwrap_err();
         assert_eq!(error.code(), "vault_damaged");
     }

@@ -60,6 +60,9 @@ impl Argon2Cost {
     /// 64 MiB, 3 passes, 1 lane: a good part of a second on a small laptop.
     pub const STRONG: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
 
+    /// What is allowed at least: for what is never written.
+    pub(crate) const LEAST: Self = Self { memory_kib: 8, passes: 1, lanes: 1 };
+
     /// Within bounds: a file must not be able to ask for all memory, or for a day.
     fn params(self) -> Option<Params> {
         let bounded = (8..=1024 * 1024).contains(&self.memory_kib)
@@ -73,6 +76,7 @@ impl Argon2Cost {
 }
 
 /// The keys of a vault.
+#[derive(Clone)]
 pub(crate) struct VaultKeys {
     /// Grows with each new state key; from 1.
     pub(crate) state_generation: u64,
@@ -85,6 +89,12 @@ pub(crate) struct VaultKeys {
 }
 
 impl VaultKeys {
+    /// The same keys with a new state key.
+    pub(crate) fn next(&self) -> Result<Self, VaultError> {
+        let state_generation = self.state_generation.saturating_add(1);
+        Ok(Self { state_generation, state: random_key()?, ..self.clone() })
+    }
+
     /// New random keys, of the first generation.
     pub(crate) fn generate() -> Result<Self, VaultError> {
         Ok(Self { state_generation: 1, vault: random_key()?, state: random_key()?, index: random_key()? })
@@ -177,11 +187,15 @@ impl KeySlot {
         self.kind
     }
 
-    /// Opens the slot.
+    /// Opens the slot: the keys in it, and what they are sealed under.
     ///
     /// # Errors
     /// [`VaultError::WrongPassphrase`], one of the keyring's, or [`VaultError::Damaged`].
-    pub(crate) fn open(&self, unlock: &Unlock, keyring: &dyn SecretStore) -> Result<VaultKeys, VaultError> {
+    pub(crate) fn open(
+        &self,
+        unlock: &Unlock,
+        keyring: &dyn SecretStore,
+    ) -> Result<(VaultKeys, SlotKey), VaultError> {
         let (key, refused) = match (unlock, self.kind) {
             (Unlock::Passphrase(passphrase), UnlockKind::Passphrase) => {
                 (stretch(passphrase, &self.salt, self.cost)?, VaultError::WrongPassphrase)
@@ -195,51 +209,91 @@ impl KeySlot {
             .decrypt(&self.nonce.into(), Payload { msg: &self.sealed, aad: &aad(&self.header) })
             .map(Zeroizing::new)
             .map_err(|_| refused)?;
-        VaultKeys::from_plain(&plain).ok_or(DAMAGED)
+        let keys = VaultKeys::from_plain(&plain).ok_or(DAMAGED)?;
+        let slot_key =
+            SlotKey { kind: self.kind, vault_id: self.vault_id, cost: self.cost, salt: self.salt, key };
+        Ok((keys, slot_key))
     }
+}
 
-    /// The file for a new vault: chooses its id, salt and nonce, and, for a keyring, puts a new
-    /// random key there.
+/// What a slot is sealed under. It stays in memory while the vault is open, so that the state key
+/// can be replaced without asking for the passphrase again.
+#[derive(Clone)]
+pub(crate) struct SlotKey {
+    kind: UnlockKind,
+    vault_id: [u8; 16],
+    cost: Argon2Cost,
+    salt: [u8; 16],
+    key: Zeroizing<[u8; KEY_LENGTH]>,
+}
+
+impl SlotKey {
+    /// Chooses id and salt of a new slot, and, for a keyring, puts a new random key there.
     ///
     /// # Errors
     /// [`VaultError::KeyringUnavailable`] or [`VaultError::NoRandomness`].
-    pub(crate) fn seal(
-        keys: &VaultKeys,
+    pub(crate) fn new(
         unlock: &Unlock,
         cost: Argon2Cost,
         keyring: &dyn SecretStore,
-    ) -> Result<Vec<u8>, VaultError> {
+    ) -> Result<Self, VaultError> {
         let vault_id = random::<16>()?;
-        let (code, cost, salt, key) = match unlock {
+        let (cost, salt, key) = match unlock {
             Unlock::Passphrase(passphrase) => {
                 let salt = random::<16>()?;
-                (1, cost, salt, stretch(passphrase, &salt, cost)?)
+                (cost, salt, stretch(passphrase, &salt, cost)?)
             }
             Unlock::Keyring => {
                 let key = random_key()?;
                 keyring.set(&vault_id, &key)?;
-                let none = Argon2Cost { memory_kib: 0, passes: 0, lanes: 0 };
-                (2, none, [0; 16], key)
+                (Argon2Cost { memory_kib: 0, passes: 0, lanes: 0 }, [0; 16], key)
             }
+        };
+        Ok(Self { kind: unlock.kind(), vault_id, cost, salt, key })
+    }
+
+    /// Takes the key out of the keyring, if it is there.
+    pub(crate) fn forget(&self, keyring: &dyn SecretStore) {
+        if self.kind == UnlockKind::Keyring
+            && let Err(error) = keyring.remove(&self.vault_id)
+        {
+            tracing::warn!(%error, "the old key stays in the keyring");
+        }
+    }
+
+    /// The slot's file.
+    ///
+    /// # Errors
+    /// [`VaultError::NoRandomness`].
+    pub(crate) fn seal(&self, keys: &VaultKeys) -> Result<Vec<u8>, VaultError> {
+        let code = match self.kind {
+            UnlockKind::Passphrase => 1,
+            UnlockKind::Keyring => 2,
         };
         let nonce = random::<NONCE_LENGTH>()?;
         let mut bytes = Vec::with_capacity(LENGTH);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&FORMAT.to_be_bytes());
         bytes.push(code);
-        bytes.extend_from_slice(&vault_id);
-        for cost in [cost.memory_kib, cost.passes, cost.lanes] {
+        bytes.extend_from_slice(&self.vault_id);
+        for cost in [self.cost.memory_kib, self.cost.passes, self.cost.lanes] {
             bytes.extend_from_slice(&cost.to_be_bytes());
         }
-        bytes.extend_from_slice(&salt);
+        bytes.extend_from_slice(&self.salt);
         bytes.extend_from_slice(&nonce);
-        let sealed = Aes256Gcm::new((&*key).into())
+        let sealed = Aes256Gcm::new((&*self.key).into())
             .encrypt(&nonce.into(), Payload { msg: &keys.to_plain(), aad: &aad(&bytes) })
             .map_err(|_| DAMAGED)?;
         bytes.extend_from_slice(&sealed);
         let checksum = Sha256::digest(&bytes);
         bytes.extend_from_slice(&checksum);
         Ok(bytes)
+    }
+}
+
+impl std::fmt::Debug for SlotKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SlotKey({:?})", self.kind)
     }
 }
 
@@ -294,6 +348,11 @@ mod tests {
             self.0.lock().unwrap().insert(*vault, *secret);
             Ok(())
         }
+
+        fn remove(&self, vault: &[u8; 16]) -> Result<(), VaultError> {
+            self.0.lock().unwrap().remove(vault);
+            Ok(())
+        }
     }
 
     const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
@@ -304,7 +363,7 @@ mod tests {
 
     fn sealed(unlock: &Unlock, keyring: &Notebook) -> (VaultKeys, Vec<u8>) {
         let keys = VaultKeys::generate().unwrap();
-        let bytes = KeySlot::seal(&keys, unlock, CHEAP, keyring).unwrap();
+        let bytes = SlotKey::new(unlock, CHEAP, keyring).unwrap().seal(&keys).unwrap();
         (keys, bytes)
     }
 
@@ -329,8 +388,15 @@ mod tests {
             let (keys, bytes) = sealed(&unlock, &keyring);
             let slot = KeySlot::parse(&bytes).unwrap();
             assert_eq!(slot.kind(), unlock.kind());
-            let opened = slot.open(&unlock, &keyring).unwrap();
+            let (opened, slot_key) = slot.open(&unlock, &keyring).unwrap();
             assert_eq!(opened.to_plain(), keys.to_plain());
+            // Sealed once more, it is opened the same way.
+            let next = opened.next().unwrap();
+            let again = KeySlot::parse(&slot_key.seal(&next).unwrap()).unwrap();
+            let (reopened, _) = again.open(&unlock, &keyring).unwrap();
+            assert_eq!(reopened.to_plain(), next.to_plain());
+            assert_eq!(reopened.state_generation, 2);
+            assert_ne!(reopened.state, keys.state);
         }
     }
 
@@ -381,5 +447,7 @@ mod tests {
     #[test]
     fn keys_tell_nothing_in_debug() {
         insta::assert_debug_snapshot!(VaultKeys::generate().unwrap(), @"VaultKeys(generation 1)");
+        let slot_key = SlotKey::new(&passphrase("p"), CHEAP, &Notebook::default()).unwrap();
+        insta::assert_debug_snapshot!(slot_key, @"SlotKey(Passphrase)");
     }
 }

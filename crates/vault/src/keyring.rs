@@ -12,6 +12,7 @@ const SERVICE: &str = "mildam";
 pub(crate) trait SecretStore {
     fn get(&self, vault: &[u8; 16]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError>;
     fn set(&self, vault: &[u8; 16], secret: &[u8; KEY_LENGTH]) -> Result<(), VaultError>;
+    fn remove(&self, vault: &[u8; 16]) -> Result<(), VaultError>;
 }
 
 /// Secret Service on Linux, Keychain on macOS, Credential Manager on Windows. The entry's name is
@@ -32,6 +33,11 @@ impl SecretStore for OsKeyring {
     fn set(&self, vault: &[u8; 16], secret: &[u8; KEY_LENGTH]) -> Result<(), VaultError> {
         let name = name(vault);
         apart(|| entry(&name)?.set_secret(secret).map_err(from_keyring))
+    }
+
+    fn remove(&self, vault: &[u8; 16]) -> Result<(), VaultError> {
+        let name = name(vault);
+        apart(|| entry(&name)?.delete_credential().map_err(from_keyring))
     }
 }
 

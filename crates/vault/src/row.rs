@@ -26,6 +26,21 @@ pub enum Slot {
     Preferences = 6,
     /// Friends and friend requests.
     Friends = 7,
+    /// How the vault was put together again, until the client has seen to it: a [`Repair`](crate::Repair).
+    Repair = 8,
+}
+
+impl Slot {
+    /// All that a repair takes over.
+    pub(crate) const KEPT: [Self; 7] = [
+        Self::Server,
+        Self::Account,
+        Self::Device,
+        Self::Session,
+        Self::RecoveryWords,
+        Self::Preferences,
+        Self::Friends,
+    ];
 }
 
 /// A room: its end-to-end state, which is secret, and what the client wants to know of it without

@@ -33,6 +33,11 @@ pub(crate) struct KeyRange {
 }
 
 impl KeyRange {
+    /// All keys: no table has code 255.
+    pub(crate) fn everything() -> Self {
+        Self { from: vec![0], to: vec![u8::MAX] }
+    }
+
     /// All keys that begin with `prefix`, which does not end in 255.
     pub(crate) fn prefix(prefix: &[u8]) -> Self {
         let mut to = prefix.to_vec();

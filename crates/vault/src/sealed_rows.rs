@@ -7,7 +7,7 @@ use crate::directory::Directory;
 use crate::error::VaultError;
 use crate::key_slot::VaultKeys;
 use crate::row::Secret;
-use crate::rows::{Batch, Direction, KeyRange, Rows};
+use crate::rows::{Batch, Direction, KeyRange, Rows, Visit};
 use crate::seal::SealingKey;
 use crate::sum::Sums;
 use crate::table::{BucketNumber, IndexKey, RowKey, Table};
@@ -18,23 +18,22 @@ pub(crate) type VisitOpened<'a> = dyn FnMut(&[u8], Secret) -> Result<ControlFlow
 pub(crate) struct SealedRows {
     rows: Box<dyn Rows>,
     vault: SealingKey,
-    state: SealingKey,
     pub(crate) index: IndexKey,
 }
 
 impl SealedRows {
-    pub(crate) fn new(rows: Box<dyn Rows>, keys: VaultKeys) -> Self {
-        Self {
-            rows,
-            vault: SealingKey::new(&keys.vault, 1),
-            state: SealingKey::new(&keys.state, keys.state_generation),
-            index: IndexKey::new(&keys.index),
-        }
+    pub(crate) fn new(rows: Box<dyn Rows>, keys: &VaultKeys) -> Self {
+        Self { rows, vault: SealingKey::new(&keys.vault, 1), index: IndexKey::new(&keys.index) }
     }
 
     /// One row.
     pub(crate) fn get(&self, key: &RowKey, directory: &Directory) -> Result<Option<Secret>, VaultError> {
         self.rows.get(key.as_bytes())?.map(|value| self.open(key, &value, directory)).transpose()
+    }
+
+    /// Whether there is a row.
+    pub(crate) fn has(&self, key: &RowKey) -> Result<bool, VaultError> {
+        Ok(self.rows.get(key.as_bytes())?.is_some())
     }
 
     /// Visits the rows of a range of a table, opened, until the visitor breaks.
@@ -99,6 +98,26 @@ impl SealedRows {
         Ok(last.and_then(|(key, block)| RowKey::last_number(&key).map(|number| (number, block))))
     }
 
+    /// Visits the rows of a range as they lie in the store.
+    pub(crate) fn scan_sealed(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), VaultError> {
+        self.rows.scan(range, direction, visit)
+    }
+
+    /// Whose key seals a row, if there is the row.
+    pub(crate) fn bucket_of(&self, key: &RowKey) -> Result<Option<BucketNumber>, VaultError> {
+        self.rows.get(key.as_bytes())?.map(|value| self.sealed_by(key, &value)).transpose()
+    }
+
+    /// Whose key seals a row that was found.
+    pub(crate) fn sealed_by(&self, key: &RowKey, value: &[u8]) -> Result<BucketNumber, VaultError> {
+        Cell::bucket_of(key, value)
+    }
+
     /// Seals a row into a batch.
     pub(crate) fn put(
         &self,
@@ -108,8 +127,19 @@ impl SealedRows {
         directory: &Directory,
         plain: &[u8],
     ) -> Result<(), VaultError> {
-        let sealed = self.key(key.table(), bucket, directory)?.seal(key, plain)?;
-        Cell { bucket, sealed }.write(&*self.rows, batch, key)
+        self.put_under(self.key(key.table(), bucket, directory)?, batch, key, bucket, plain)
+    }
+
+    /// Seals a row into a batch, under a key that is not yet in the directory.
+    pub(crate) fn put_under(
+        &self,
+        seal: &SealingKey,
+        batch: &mut Batch,
+        key: &RowKey,
+        bucket: BucketNumber,
+        plain: &[u8],
+    ) -> Result<(), VaultError> {
+        Cell { bucket, sealed: seal.seal(key, plain)? }.write(&*self.rows, batch, key)
     }
 
     /// Removes a row, in a batch.
@@ -130,14 +160,11 @@ impl SealedRows {
         Ok(sums)
     }
 
-    /// The sums of all rows that begin with one of these prefixes, as they lie in the store.
-    pub(crate) fn sums_of<'a>(
-        &self,
-        prefixes: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Sums, VaultError> {
+    /// The sums of all rows in these ranges, as they lie in the store.
+    pub(crate) fn sums_of(&self, ranges: impl IntoIterator<Item = KeyRange>) -> Result<Sums, VaultError> {
         let mut sums = Sums::EMPTY;
-        for prefix in prefixes {
-            self.rows.scan(&KeyRange::prefix(prefix), Direction::Up, &mut |key, value| {
+        for range in ranges {
+            self.scan_sealed(&range, Direction::Up, &mut |key, value| {
                 sums.toggle(&self.index, key, value);
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -155,7 +182,13 @@ impl SealedRows {
         self.rows.sync()
     }
 
-    fn open(&self, key: &RowKey, value: &[u8], directory: &Directory) -> Result<Secret, VaultError> {
+    /// Opens a row that was found under a key.
+    pub(crate) fn open(
+        &self,
+        key: &RowKey,
+        value: &[u8],
+        directory: &Directory,
+    ) -> Result<Secret, VaultError> {
         let cell = Cell::read(&*self.rows, key, value)?;
         self.key(key.table(), cell.bucket, directory)?
             .open(key, &cell.sealed)
@@ -175,7 +208,7 @@ impl SealedRows {
                 .map(|bucket| &bucket.key)
                 .ok_or(VaultError::Damaged { what: table.name() }),
             Table::Slot | Table::RoomMeta | Table::RoomState | Table::Bucket | Table::Outbox => {
-                Ok(&self.state)
+                Ok(directory.state())
             }
             Table::Head
             | Table::Account

@@ -14,6 +14,7 @@
 use mildam_records::{Canonical, Hash};
 
 use crate::fields::Fields;
+use crate::rows::KeyRange;
 use crate::table::{IndexKey, Table};
 
 /// The sums of both groups.
@@ -50,6 +51,12 @@ impl Sums {
     }
 }
 
+/// Where the rows lie that are summed in [`Sums::state`].
+pub(crate) fn state_ranges() -> impl Iterator<Item = KeyRange> {
+    let pieces = STATE_TABLES.iter().map(|table| KeyRange::prefix(&[Table::Piece as u8, *table]));
+    STATE_TABLES.iter().map(|table| KeyRange::prefix(&[*table])).chain(pieces)
+}
+
 enum Group {
     /// The head row carries the sums and is in neither.
     Head,
@@ -71,7 +78,7 @@ impl Group {
 }
 
 /// Codes of the tables whose rows are summed in [`Sums::state`].
-pub(crate) const STATE_TABLES: [u8; 7] = [
+const STATE_TABLES: [u8; 7] = [
     Table::Slot as u8,
     Table::Account as u8,
     Table::RoomName as u8,

@@ -1,32 +1,32 @@
 //! The vault itself: opening, committing, reading.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use mildam_records::{AccountId, ClientMessageId, Hash, RoomId};
 
 use crate::changes::Changes;
-use crate::directory::{Bucket, Directory};
+use crate::directory::Directory;
 use crate::draft::Draft;
 use crate::error::VaultError;
 use crate::fields::Fields;
 use crate::fold::{Term, matches};
 use crate::folder::Folder;
 use crate::head::{HeadFile, HeadRow};
-use crate::key_slot::{Argon2Cost, KeySlot, VaultKeys};
-use crate::keyring::{OsKeyring, SecretStore};
+use crate::key_files::{KeyFile, KeyFiles, MemoryFiles};
+use crate::key_slot::{Argon2Cost, KeySlot, SlotKey, VaultKeys};
+use crate::keyring::OsKeyring;
 use crate::postings::{Entry, Fingerprints};
 use crate::row::{HistoryRow, Hit, OutboxRow, ReceiptRow, RoomRow, Secret, Slot};
-use crate::rows::{Batch, Direction, DiskRows, KeyRange, MemoryRows, Rows};
+use crate::rows::{Direction, KeyRange, MemoryRows};
 use crate::sealed_rows::SealedRows;
-use crate::sum::STATE_TABLES;
 use crate::table::{BucketNumber, RoomNumber, RowKey, Table};
 use crate::unlock::{Unlock, UnlockKind};
 
-const ROWS_MISSING: VaultError = VaultError::Damaged { what: "store: rows are missing or outdated" };
+pub(crate) const ROWS_MISSING: VaultError =
+    VaultError::Damaged { what: "store: rows are missing or outdated" };
 
 /// An open vault. It may be shared between threads: reads run side by side and see whole commits
 /// only, commits run one after another.
@@ -35,17 +35,20 @@ const ROWS_MISSING: VaultError = VaultError::Damaged { what: "store: rows are mi
 /// thread.
 pub struct Vault {
     // Fields are dropped in this order: the store closes before the folder is unlocked.
-    rows: SealedRows,
-    directory: RwLock<Directory>,
-    progress: Mutex<Progress>,
-    _folder: Option<Folder>,
+    pub(crate) rows: SealedRows,
+    pub(crate) directory: RwLock<Directory>,
+    pub(crate) progress: Mutex<Progress>,
+    pub(crate) files: Arc<dyn KeyFiles>,
+    pub(crate) folder: Option<Arc<Folder>>,
 }
 
-/// How far commits have come.
-struct Progress {
-    head: HeadRow,
-    halted: bool,
-    file: Option<HeadFile>,
+/// How far commits have come, and what only they need.
+pub(crate) struct Progress {
+    pub(crate) head: HeadRow,
+    pub(crate) halted: bool,
+    pub(crate) file: Option<HeadFile>,
+    pub(crate) keys: VaultKeys,
+    pub(crate) slot_key: SlotKey,
 }
 
 impl Vault {
@@ -67,23 +70,29 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NoRandomness`].
     pub fn in_memory() -> Result<Self, VaultError> {
-        let rows = SealedRows::new(Box::new(MemoryRows::default()), VaultKeys::generate()?);
-        Self::begin(&rows)?;
-        Self::load(rows, None, None)
+        let (rows, keys) = (Box::new(MemoryRows::default()), VaultKeys::generate()?);
+        // Nobody ever opens it again, so there is nothing to be asked for.
+        let (nobody, cost) = (Unlock::Passphrase(String::new().into()), Argon2Cost::LEAST);
+        let slot_key = SlotKey::new(&nobody, cost, &OsKeyring)?;
+        let rows = SealedRows::new(rows, &keys);
+        Self::begin(&rows, &keys)?;
+        Self::load(rows, (keys, slot_key), Arc::new(MemoryFiles::default()), None, None)
     }
 
     /// Whether there is a vault in a folder.
     #[must_use]
     pub fn exists(dir: &Path) -> bool {
-        Folder::key_slot_in(dir).exists()
+        [KeyFile::Slot, KeyFile::Copy].iter().any(|file| Folder::key_file_in(dir, *file).exists())
     }
 
     /// What the vault in a folder is opened with; none if there is no vault, or none that can be
     /// understood ([`Vault::open`] says why).
     #[must_use]
     pub fn unlock_kind(dir: &Path) -> Option<UnlockKind> {
-        let bytes = fs::read(Folder::key_slot_in(dir)).ok()?;
-        KeySlot::parse(&bytes).ok().map(|slot| slot.kind())
+        [KeyFile::Slot, KeyFile::Copy].iter().find_map(|file| {
+            let bytes = fs::read(Folder::key_file_in(dir, *file)).ok()?;
+            KeySlot::parse(&bytes).ok().map(|slot| slot.kind())
+        })
     }
 
     /// Makes changes: all of them or none, durable when this returns. Only then may anything that
@@ -97,19 +106,22 @@ impl Vault {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if progress.halted {
-            return Err(VaultError::Halted);
-        }
+        self.change(|draft| changes.0.into_iter().try_for_each(|change| draft.apply(change)))
+    }
+
+    /// Makes one commit.
+    pub(crate) fn change(
+        &self,
+        make: impl FnOnce(&mut Draft<'_>) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
+        let mut progress = self.progress()?;
         // Until it is known to be durable, it has failed; so also if something in between panics.
         progress.halted = true;
         let mut head = progress.head;
         {
             let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
             let mut draft = Draft::new(&self.rows, &mut directory);
-            for change in changes.0 {
-                draft.apply(change)?;
-            }
+            make(&mut draft)?;
             self.rows.apply(draft.finish(&mut head)?)?;
         }
         self.rows.sync()?;
@@ -119,6 +131,12 @@ impl Vault {
         progress.head = head;
         progress.halted = false;
         Ok(())
+    }
+
+    /// The right to commit.
+    pub(crate) fn progress(&self) -> Result<MutexGuard<'_, Progress>, VaultError> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.halted { Err(VaultError::Halted) } else { Ok(progress) }
     }
 
     /// What is in a slot.
@@ -228,6 +246,17 @@ impl Vault {
         }
         lines.reverse();
         Ok(lines)
+    }
+
+    /// Whether there is a line at a place of a conversation.
+    ///
+    /// # Errors
+    /// As [`Vault::get`].
+    pub fn has_message(&self, room: &RoomId, seq: u64) -> Result<bool, VaultError> {
+        match self.directory().number(room) {
+            Some(number) => self.rows.has(&RowKey::placed(Table::History, number, seq)),
+            None => Ok(false),
+        }
     }
 
     /// A line of a conversation by what its sender called it.
@@ -358,117 +387,12 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Damaged`]; [`VaultError::Io`].
     pub fn verify(&self) -> Result<(), VaultError> {
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if progress.halted {
-            return Err(VaultError::Halted);
-        }
-        let tables: Vec<[u8; 1]> = (1..u8::MAX).map(|table| [table]).collect();
-        let found = self.rows.sums_of(tables.iter().map(<[u8; 1]>::as_slice))?;
+        let progress = self.progress()?;
+        let found = self.rows.sums_of([KeyRange::everything()])?;
         if found == progress.head.sums { Ok(()) } else { Err(ROWS_MISSING) }
     }
 
-    pub(crate) fn open_with(
-        dir: &Path,
-        unlock: &Unlock,
-        cost: Argon2Cost,
-        keyring: &dyn SecretStore,
-    ) -> Result<Self, VaultError> {
-        let folder = Folder::lock(dir)?;
-        let rows = match fs::read(folder.key_slot()) {
-            Ok(bytes) => {
-                let keys = KeySlot::parse(&bytes)?.open(unlock, keyring)?;
-                SealedRows::new(Box::new(DiskRows::open(&folder.store())?), keys)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Self::create(&folder, unlock, cost, keyring)?
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let file = HeadFile::open(&folder.head())?;
-        Self::load(rows, Some(file), Some(folder))
-    }
-
-    /// Makes a new vault. The key slot takes its place last: until then there is no vault, and
-    /// what an interrupted creation left behind is thrown away by the next.
-    fn create(
-        folder: &Folder,
-        unlock: &Unlock,
-        cost: Argon2Cost,
-        keyring: &dyn SecretStore,
-    ) -> Result<SealedRows, VaultError> {
-        let slot = folder.key_slot();
-        if folder.store().exists() && !Folder::beside(&slot).exists() {
-            // Rows, but no keys and no creation under way: somebody lost the slot and may yet
-            // find it again.
-            return Err(VaultError::Damaged { what: "key slot" });
-        }
-        let keys = VaultKeys::generate()?;
-        folder.write_beside(&slot, &KeySlot::seal(&keys, unlock, cost, keyring)?)?;
-        for leftover in [fs::remove_dir_all(folder.store()), fs::remove_file(folder.head())] {
-            match leftover {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-        }
-        let store: Box<dyn Rows> = Box::new(DiskRows::open(&folder.store())?);
-        let rows = SealedRows::new(store, keys);
-        Self::begin(&rows)?;
-        folder.put_in_place(&slot)?;
-        Ok(rows)
-    }
-
-    /// Writes the one row that every vault has.
-    fn begin(rows: &SealedRows) -> Result<(), VaultError> {
-        let mut batch = Batch::new();
-        rows.put(&mut batch, &RowKey::new(Table::Head), 0, &Directory::default(), &HeadRow::EMPTY.encode())?;
-        rows.apply(batch)?;
-        rows.sync()
-    }
-
-    fn load(rows: SealedRows, file: Option<HeadFile>, folder: Option<Folder>) -> Result<Self, VaultError> {
-        let mut directory = Directory::default();
-        let head = match rows.get(&RowKey::new(Table::Head), &directory)? {
-            Some(row) => HeadRow::decode(&row)?,
-            None => return Err(VaultError::Damaged { what: "store" }),
-        };
-        let promised = match &file {
-            Some(file) => file.read()?,
-            None => None,
-        };
-        if promised.is_some_and(|promised| promised > head.commits) {
-            return Err(VaultError::Damaged { what: "store: its last changes are missing" });
-        }
-        let pieces = STATE_TABLES.map(|table| [Table::Piece as u8, table]);
-        let found = rows.sums_of(STATE_TABLES.chunks(1).chain(pieces.iter().map(<[u8; 2]>::as_slice)))?;
-        if found.state != head.sums.state {
-            return Err(ROWS_MISSING);
-        }
-        let names = rows.collect(&RowKey::new(Table::RoomName), &directory, |key, row| {
-            Some((RowKey::last_number(key)?, RoomId::from_slice(row)?))
-        })?;
-        let buckets = rows.collect(&RowKey::new(Table::Bucket), &directory, |key, row| {
-            Some((RowKey::last_number(key)?, Bucket::decode(row)?))
-        })?;
-        let outbox =
-            rows.collect(&RowKey::new(Table::Outbox), &directory, |_, row| OutboxRow::decode(row))?;
-        for (number, room) in names {
-            directory.add_room(number, room);
-        }
-        for (number, bucket) in buckets {
-            directory.add_bucket(number, bucket);
-        }
-        for row in outbox {
-            directory.add_order(row.room, row.id, row.order);
-        }
-        Ok(Self {
-            rows,
-            directory: RwLock::new(directory),
-            progress: Mutex::new(Progress { head, halted: false, file }),
-            _folder: folder,
-        })
-    }
-
-    fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+    pub(crate) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -563,11 +487,11 @@ fn placed(number: RoomNumber, seq: u64) -> Vec<u8> {
     RowKey::placed(Table::History, number, seq).as_bytes().to_vec()
 }
 
-fn history_range(number: RoomNumber) -> KeyRange {
+pub(crate) fn history_range(number: RoomNumber) -> KeyRange {
     KeyRange::prefix(RowKey::numbered(Table::History, number).as_bytes())
 }
 
-fn decode_account(row: &[u8]) -> Option<(AccountId, Secret)> {
+pub(crate) fn decode_account(row: &[u8]) -> Option<(AccountId, Secret)> {
     let mut fields = Fields::new(row);
     let account = fields.text()?.parse().ok()?;
     let bytes = Secret::new(fields.bytes()?.to_vec());
@@ -575,6 +499,6 @@ fn decode_account(row: &[u8]) -> Option<(AccountId, Secret)> {
     Some((account, bytes))
 }
 
-fn decoded<T>(table: Table, value: Option<T>) -> Result<T, VaultError> {
+pub(crate) fn decoded<T>(table: Table, value: Option<T>) -> Result<T, VaultError> {
     value.ok_or(VaultError::Damaged { what: table.name() })
 }

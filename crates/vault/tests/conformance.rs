@@ -211,6 +211,72 @@ fn a_line_can_be_replaced<B: Backend>() {
     assert!(found(vault, "처음").is_empty());
 }
 
+/// Removed lines are gone, before and after the keys are changed, and nothing else is.
+fn a_line_can_be_removed<B: Backend>() {
+    let store = B::begin();
+    put_lines(
+        store.vault(),
+        1,
+        &[line(1, "bob", "첫 사과"), line(2, "bob", "둘 사과"), line(3, "bob", "셋")],
+    );
+    put_lines(store.vault(), 2, &[line(1, "bob", "다른 사과")]);
+    let mut changes = Changes::new();
+    changes.remove_message(&room(1), &id(1));
+    changes.remove_message(&room(1), &id(77));
+    changes.remove_message(&room(9), &id(1));
+    // What one commit puts and removes never was.
+    changes.put_message(&room(1), line(4, "bob", "넷 사과"));
+    changes.remove_message(&room(1), &id(4));
+    store.vault().commit(changes).unwrap();
+    for rotate in [false, true, true] {
+        if rotate {
+            store.vault().rotate(NOW).unwrap();
+        }
+        let lines = store.vault().history(&room(1), None, 9).unwrap();
+        assert_eq!(lines, [line(2, "bob", "둘 사과"), line(3, "bob", "셋")]);
+        assert_eq!(store.vault().message_by_id(&room(1), &id(1)).unwrap(), None);
+        assert_eq!(found(store.vault(), "사과"), [(1, 2), (2, 1)]);
+        store.vault().verify().unwrap();
+    }
+    let store = store.reopen();
+    assert_eq!(found(store.vault(), "사과"), [(1, 2), (2, 1)]);
+    assert_eq!(store.vault().rotated_at().unwrap(), NOW);
+    // The room's lines of the same time go on in the bucket that took the old one's place.
+    put_lines(store.vault(), 1, &[line(5, "bob", "다섯 사과")]);
+    assert_eq!(found(store.vault(), "사과"), [(1, 5), (1, 2), (2, 1)]);
+}
+
+/// The keys are changed: everything reads as before, at once and after opening again.
+fn a_rotation_changes_nothing_that_is_seen<B: Backend>() {
+    let store = B::begin();
+    let mut changes = Changes::new();
+    changes.put(Slot::Device, vec![7; 50_000]);
+    changes.put_room(&room(1), RoomRow { state: Secret::new(vec![1; 9000]), meta: b"meta".to_vec() });
+    changes.put_outbox(waiting(1, 1));
+    store.vault().commit(changes).unwrap();
+    put_lines(store.vault(), 1, &(1..=30).map(|seq| line(seq, "bob", "사과")).collect::<Vec<_>>());
+    assert_eq!(store.vault().rotated_at().unwrap(), 0);
+    for now in 1..4 {
+        store.vault().rotate(now).unwrap();
+        store
+            .vault()
+            .commit({
+                let mut changes = Changes::new();
+                changes.put(Slot::Server, now.to_be_bytes().to_vec());
+                changes
+            })
+            .unwrap();
+    }
+    let store = store.reopen();
+    let vault = store.vault();
+    assert_eq!(vault.rotated_at().unwrap(), 3);
+    assert_eq!(**vault.get(Slot::Device).unwrap().unwrap(), [7; 50_000]);
+    assert_eq!(**vault.get(Slot::Server).unwrap().unwrap(), 3_u64.to_be_bytes());
+    assert_eq!(*vault.room(&room(1)).unwrap().unwrap().state, [1; 9000]);
+    assert_eq!(vault.outbox().unwrap().len(), 1);
+    assert_eq!(found(vault, "사과").len(), 30);
+}
+
 /// REQ L3: what waits to be sent is there after a restart, in order, once.
 fn the_outbox_keeps_its_order<B: Backend>() {
     let store = B::begin();
@@ -321,6 +387,8 @@ macro_rules! conformance {
             rooms_keep_state_and_meta,
             history_is_paged,
             a_line_can_be_replaced,
+            a_line_can_be_removed,
+            a_rotation_changes_nothing_that_is_seen,
             the_outbox_keeps_its_order,
             receipts_are_kept_by_member_and_kind,
             search_goes_through_all_rooms,

@@ -29,6 +29,17 @@ fn id(seq: u64) -> ClientMessageId {
     ClientMessageId::from_bytes(id)
 }
 
+fn line(seq: u64, text: &str) -> HistoryRow {
+    HistoryRow {
+        seq,
+        id: id(seq),
+        from: "alice".parse().unwrap(),
+        sent_at: 1_790_000_000_000 + seq,
+        body: Vec::new(),
+        text: Some(text.to_owned()),
+    }
+}
+
 /// What a client commits for one message: several tables, short rows and long ones.
 fn commit(vault: &Vault, seq: u64) {
     let mut changes = Changes::new();
@@ -37,17 +48,7 @@ fn commit(vault: &Vault, seq: u64) {
         RoomRow { state: Secret::new(seq.to_be_bytes().repeat(3000)), meta: seq.to_be_bytes().to_vec() },
     );
     changes.put_log_hash(&room(), seq, Hash::from_bytes([1; 32]));
-    changes.put_message(
-        &room(),
-        HistoryRow {
-            seq,
-            id: id(seq),
-            from: "alice".parse().unwrap(),
-            sent_at: 1_790_000_000_000 + seq,
-            body: Vec::new(),
-            text: Some(format!("사과 n{seq}")),
-        },
-    );
+    changes.put_message(&room(), line(seq, &format!("사과 n{seq}")));
     changes.remove_outbox(&room(), &id(seq));
     changes.put_outbox(OutboxRow {
         order: 0,
@@ -136,6 +137,41 @@ fn commits_until_killed() {
 
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
+fn commits_and_rotates_until_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
+    };
+    let vault = open(Path::new(&folder)).unwrap();
+    let mut seq = last_commit(&vault);
+    loop {
+        seq += 1;
+        commit(&vault, seq);
+        // The same line once more with other words: its bucket is to be emptied.
+        let mut changes = Changes::new();
+        changes.put_message(&room(), line(seq, "사과 twice"));
+        vault.commit(changes).unwrap();
+        say(&seq.to_string());
+        vault.rotate(seq).unwrap();
+        vault.snapshot().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn recovers_until_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
+    };
+    let unlock = || Unlock::Passphrase("pass".to_owned().into());
+    loop {
+        say("begin");
+        drop(Vault::recover(Path::new(&folder), &unlock()).unwrap());
+        say("done");
+    }
+}
+
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
 fn holds_the_vault_until_told_to_stop() {
     let Some(folder) = std::env::var_os(FOLDER) else {
         return;
@@ -150,11 +186,21 @@ fn holds_the_vault_until_told_to_stop() {
 /// REQ L1, L3, M3: everything that was acknowledged is there, and nothing is there by half.
 #[test]
 fn a_kill_loses_nothing_that_was_acknowledged() {
+    kill_after("commits_until_killed", &[1, 2, 3, 7, 20, 40, 5, 60]);
+}
+
+/// The same while keys are changed, buckets emptied and snapshots written.
+#[test]
+fn a_kill_in_a_rotation_loses_nothing() {
+    kill_after("commits_and_rotates_until_killed", &[1, 2, 3, 5, 8, 4, 2, 6, 1, 3]);
+}
+
+fn kill_after(test: &str, rounds: &[usize]) {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
-    for commits in [1, 2, 3, 7, 20, 40, 5, 60] {
-        let mut other = Other::run("commits_until_killed", folder.path());
-        for _ in 0..commits {
+    for commits in rounds {
+        let mut other = Other::run(test, folder.path());
+        for _ in 0..*commits {
             acknowledged = other.hear().unwrap().parse().unwrap();
         }
         other.kill();
@@ -164,6 +210,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
         }
         other.process.wait().unwrap();
         let vault = open(folder.path()).unwrap();
+        vault.verify().unwrap();
         let last = last_commit(&vault);
         assert!(
             last == acknowledged || last == acknowledged + 1,
@@ -173,6 +220,35 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
         commit(&vault, last + 1);
         acknowledged = last + 1;
     }
+}
+
+/// A repair that is killed is begun again, and loses nothing that the first one would have saved.
+#[test]
+fn a_kill_in_a_repair_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = open(folder.path()).unwrap();
+    for seq in 1..=30 {
+        commit(&vault, seq);
+    }
+    drop(vault);
+    for round in 0..12 {
+        let mut other = Other::run("recovers_until_killed", folder.path());
+        assert_eq!(other.hear().unwrap(), "begin");
+        // Each round is killed a little later, as far as the next word.
+        if round % 3 == 2 {
+            other.hear().unwrap();
+        }
+        for _ in 0..round {
+            std::thread::yield_now();
+        }
+        other.kill();
+        while other.hear().is_some() {}
+        other.process.wait().unwrap();
+    }
+    let vault = Vault::recover(folder.path(), &Unlock::Passphrase("pass".to_owned().into())).unwrap();
+    vault.verify().unwrap();
+    assert_eq!(last_commit(&vault), 30);
+    assert_eq!(vault.repair().unwrap().unwrap().messages, 30);
 }
 
 #[test]
