@@ -50,6 +50,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         password: Password,
     },
+    /// Gets an account back with its recovery words: this device becomes its only one.
+    ///
+    /// Standard input gives the twelve words on its first line, and a new password on its second.
+    Recover {
+        /// The account's id.
+        #[arg(long)]
+        id: String,
+        /// Take words and password from standard input.
+        #[arg(long, required = true)]
+        words_stdin: bool,
+    },
     /// Ends the session; the history stays readable.
     Logout,
     /// Who this is, and where it belongs.
@@ -59,6 +70,20 @@ pub(crate) enum Command {
         /// They are written down: erase them here.
         #[arg(long)]
         confirm: bool,
+        /// Show the Korean words, which stand for the same secret.
+        #[arg(long)]
+        korean: bool,
+    },
+    /// Whose keys are whose: safety numbers.
+    #[command(subcommand)]
+    Contact(Contact),
+    /// What is stored on this device.
+    #[command(subcommand)]
+    Vault(Vault),
+    /// Puts a notice away that `whoami` shows.
+    Dismiss {
+        /// Which.
+        notice: String,
     },
     /// Friends.
     #[command(subcommand)]
@@ -139,6 +164,52 @@ pub(crate) enum Friend {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum Contact {
+    /// The safety number and what is known of somebody. Works offline.
+    Show {
+        /// Their id.
+        id: String,
+    },
+    /// Marks somebody as compared.
+    Verify {
+        /// Their id.
+        id: String,
+        /// The number that they read out: it must be the same.
+        #[arg(long)]
+        number: Option<String>,
+    },
+    /// Takes that back.
+    Unverify {
+        /// Their id.
+        id: String,
+    },
+    /// Takes the new identity of somebody whose identity has changed.
+    AcceptIdentity {
+        /// Their id.
+        id: String,
+    },
+    /// Keeps the known identity of somebody for whom the server shows another.
+    KeepIdentity {
+        /// Their id.
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Vault {
+    /// Lets it be opened by the passphrase on standard input from now on, or by the system's keyring.
+    Protect {
+        /// By the system's keyring.
+        #[arg(long)]
+        keyring: bool,
+    },
+    /// Makes unreadable now what would be within a day: replaced keys, and what was deleted.
+    Erase,
+    /// Puts a damaged one together again, from what can be read of it and of its last snapshot.
+    Repair,
+}
+
+#[derive(Subcommand)]
 pub(crate) enum Room {
     /// Opens the one-to-one room with a friend.
     Direct {
@@ -164,6 +235,12 @@ pub(crate) enum Room {
     },
     /// Leaves a group.
     Leave {
+        /// The room's id.
+        #[arg(allow_hyphen_values = true)]
+        room: String,
+    },
+    /// Goes on in a room whose log was shown differently to others.
+    Unblock {
         /// The room's id.
         #[arg(allow_hyphen_values = true)]
         room: String,

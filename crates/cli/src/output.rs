@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use mildam_client::{Error, FriendsView, MessageContent, MessageState, MessageView, RoomView, SearchHit};
+use mildam_client::{
+    ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, RoomView, SearchHit,
+    TrustView,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -100,6 +103,26 @@ impl Output {
         })
     }
 
+    pub(crate) fn contact(&self, contact: &ContactView) -> Result<(), Failure> {
+        self.show(contact, || {
+            let trust = match contact.trust {
+                TrustView::Unverified => "not compared yet",
+                TrustView::Verified => "compared",
+                TrustView::Changed => "THE SERVER SHOWS ANOTHER IDENTITY; nothing is sent until you decide",
+            };
+            let number = |groups: &[String]| {
+                let lines: Vec<String> = groups.chunks(4).map(|line| line.join(" ")).collect();
+                lines.join("\n  ")
+            };
+            let mut text = format!("{} ({}), {trust}", contact.nickname, contact.account);
+            text.push_str(&format!("\n\n  {}", number(&contact.safety_number.groups)));
+            if let Some(offered) = &contact.offered {
+                text.push_str(&format!("\n\nwith the other identity:\n\n  {}", number(&offered.groups)));
+            }
+            text
+        })
+    }
+
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
         let (code, message, exit) = match failure {
             Failure::Client(error) if error.is_offline() => (error.code(), error.to_string(), OFFLINE),
@@ -156,6 +179,9 @@ fn message_text(message: &MessageView) -> String {
         MessageContent::RoomCreated => format!("-- {from} made this room"),
         MessageContent::MembersAdded { accounts } => format!("-- {from} brought in {}", accounts.join(", ")),
         MessageContent::MemberLeft => format!("-- {from} left"),
+        MessageContent::BeforeDevice => {
+            "-- messages from before this device was part of the account cannot be read here".to_owned()
+        }
         MessageContent::Refused { code } => format!("-- something from {from} was refused ({code})"),
         MessageContent::NeedsNewerVersion => format!("-- {from} sent something that needs a newer version"),
     }

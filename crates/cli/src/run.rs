@@ -4,12 +4,13 @@ use std::io::{BufRead, Read};
 use std::path::PathBuf;
 
 use mildam_client::{
-    AccountView, Client, Error, Event, EventStream, MessageState, MessageView, SignUp, Unlock,
+    AccountView, Client, Error, Event, EventStream, MessageState, MessageView, Notice, Recover, SignUp,
+    Unlock,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::args::{Args, Command, Friend, Room};
+use crate::args::{Args, Command, Contact, Friend, Room, Vault};
 use crate::listen::listen;
 use crate::output::{Failure, Output};
 
@@ -18,16 +19,23 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Some(home) => home,
         None => default_home()?,
     };
-    let unlock = match std::env::var("MILDAM_PASSPHRASE") {
-        Ok(passphrase) => Unlock::Passphrase(Zeroizing::new(passphrase)),
-        Err(_) => Unlock::Keyring,
+    let client = match &args.command {
+        Command::Vault(Vault::Repair) => Client::repair(&home, unlock()).await?,
+        _ => Client::open(&home, unlock()).await?,
     };
-    let client = Client::open(&home, unlock).await?;
     // From here on every event is seen, also those of the command itself.
     let events = client.subscribe();
     let outcome = command(&client, events, args.command, output).await;
     client.shut_down().await;
     outcome
+}
+
+/// What opens the vault.
+fn unlock() -> Unlock {
+    match std::env::var("MILDAM_PASSPHRASE") {
+        Ok(passphrase) => Unlock::Passphrase(Zeroizing::new(passphrase)),
+        Err(_) => Unlock::Keyring,
+    }
 }
 
 fn default_home() -> Result<PathBuf, Failure> {
@@ -49,7 +57,7 @@ async fn command(
             output.show(&server, || format!("Connected to {}.", server.address))
         }
         Command::Signup { id, email, nickname, password: _ } => {
-            let sign_up = SignUp { account: id, email, password: password()?, nickname };
+            let sign_up = SignUp { account: id, email, password: stdin_line("a password")?, nickname };
             let account = client.sign_up(sign_up).await?;
             show_account(&account, output)?;
             let words = account.recovery_words.filter(|_| !output.json);
@@ -57,27 +65,42 @@ async fn command(
                 output.line(&format!(
                     "Write these twelve words down and keep them safe. They bring the account back if every \
                      device is lost:\n\n  {}\n\nThen: mildam words --confirm",
-                    words.join(" ")
+                    words.english.join(" ")
                 ))
             })
         }
-        Command::Login { id, password: _ } => show_account(&client.log_in(&id, password()?).await?, output),
+        Command::Login { id, password: _ } => {
+            show_account(&client.log_in(&id, stdin_line("a password")?).await?, output)
+        }
+        Command::Recover { id, words_stdin: _ } => {
+            let (words, password) = (stdin_line("the recovery words")?, stdin_line("a new password")?);
+            show_account(&client.recover(Recover { account: id, words, password }).await?, output)
+        }
         Command::Logout => {
             client.log_out().await?;
             output.show(&json!({"logged_in": false}), || "Logged out.".to_owned())
         }
         Command::Whoami => show_account(&own(client).await?, output),
-        Command::Words { confirm: true } => {
+        Command::Words { confirm: true, .. } => {
             client.confirm_recovery_words().await?;
             output.show(&json!({"words": null}), || "The words are erased from this device.".to_owned())
         }
-        Command::Words { confirm: false } => {
+        Command::Words { confirm: false, korean } => {
             let words = own(client).await?.recovery_words;
+            let words = words.map(|words| if korean { words.korean } else { words.english });
             output.show(&json!({ "words": words }), || match words {
                 Some(words) => words.join(" "),
                 None => "The words were confirmed and are no longer on this device.".to_owned(),
             })
         }
+        Command::Contact(contact) => contacts(client, contact, output).await,
+        Command::Dismiss { notice } => {
+            let known = serde_json::from_value(notice.clone().into());
+            let known = known.map_err(|_| Failure::Usage(format!("there is no notice called {notice}")))?;
+            client.dismiss(known).await?;
+            show_account(&own(client).await?, output)
+        }
+        Command::Vault(change) => vault(client, change, output).await,
         Command::Friend(friend) => friends(client, friend, output).await,
         Command::Room(room) => rooms(client, room, output).await,
         Command::Send { room, text, .. } => {
@@ -129,8 +152,53 @@ async fn own(client: &Client) -> Result<AccountView, Failure> {
 fn show_account(account: &AccountView, output: &Output) -> Result<(), Failure> {
     output.show(account, || {
         let state = if account.logged_in { "logged in" } else { "logged out" };
-        format!("{} ({}), {state}", account.nickname, account.account)
+        let mut text = format!("{} ({}), {state}", account.nickname, account.account);
+        for notice in &account.notices {
+            text.push_str("\n! ");
+            text.push_str(match notice {
+                Notice::StatePutBack => "This device's data came from an older copy. New keys were made.",
+                Notice::DeviceRemoved => "This device was taken off the account.",
+                Notice::VaultDamaged => "Part of what is stored here is damaged: run `mildam vault repair`.",
+                Notice::VaultRepaired => {
+                    "The vault was damaged, and put together again from what could be read."
+                }
+            });
+        }
+        text
     })
+}
+
+async fn contacts(client: &Client, contact: Contact, output: &Output) -> Result<(), Failure> {
+    let view = match contact {
+        Contact::Show { id } => client.contact(&id).await?,
+        Contact::Verify { id, number: None } => client.set_verified(&id, true).await?,
+        Contact::Verify { id, number: Some(number) } => client.compare_safety_number(&id, &number).await?,
+        Contact::Unverify { id } => client.set_verified(&id, false).await?,
+        Contact::AcceptIdentity { id } => client.decide_identity(&id, true).await?,
+        Contact::KeepIdentity { id } => client.decide_identity(&id, false).await?,
+    };
+    output.contact(&view)
+}
+
+async fn vault(client: &Client, change: Vault, output: &Output) -> Result<(), Failure> {
+    match change {
+        Vault::Protect { keyring: true } => {
+            client.change_unlock(unlock(), Unlock::Keyring).await?;
+            output.show(&json!({"unlock": "keyring"}), || "The system's keyring opens it now.".to_owned())
+        }
+        Vault::Protect { keyring: false } => {
+            let next = Unlock::Passphrase(stdin_line("a new passphrase")?);
+            client.change_unlock(unlock(), next).await?;
+            output.show(&json!({"unlock": "passphrase"}), || "The new passphrase opens it now.".to_owned())
+        }
+        Vault::Erase => {
+            client.erase_now().await?;
+            output.show(&json!({"erased": true}), || "Replaced keys and deleted rows are erased.".to_owned())
+        }
+        Vault::Repair => output.show(&json!({"repaired": true}), || {
+            "The stored data was put together again from what could be read.".to_owned()
+        }),
+    }
 }
 
 async fn friends(client: &Client, friend: Friend, output: &Output) -> Result<(), Failure> {
@@ -155,6 +223,7 @@ async fn rooms(client: &Client, room: Room, output: &Output) -> Result<(), Failu
             client.leave(&room).await?;
             room
         }
+        Room::Unblock { room } => client.end_block(&room).await?.room,
         Room::List => return output.rooms(&client.rooms().await?),
     };
     output.show(&json!({ "room": made }), || made.clone())
@@ -197,14 +266,15 @@ async fn send(
     }
 }
 
-fn password() -> Result<Zeroizing<String>, Failure> {
+/// The next line of standard input, without its end.
+fn stdin_line(what: &str) -> Result<Zeroizing<String>, Failure> {
     let mut line = Zeroizing::new(String::new());
     std::io::stdin().lock().read_line(&mut line)?;
-    let password = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
-    if password.is_empty() {
-        return Err(Failure::Usage("standard input has no password".to_owned()));
+    let line = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
+    if line.is_empty() {
+        return Err(Failure::Usage(format!("standard input lacks {what}")));
     }
-    Ok(password)
+    Ok(line)
 }
 
 fn stdin_text() -> Result<String, Failure> {

@@ -11,14 +11,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::clock::Clock;
 use crate::connection::{Keeper, SetUpKey};
 use crate::engine::{Engine, Job};
 use crate::error::Error;
 use crate::events::{EventStream, Events};
 use crate::model::{
-    AccountView, ClientState, ConnectionState, Event, FriendsView, HistoryPage, MessageView, RoomView,
-    SearchHit, ServerView,
+    AccountView, ClientState, ConnectionState, ContactView, Event, FriendsView, HistoryPage, MessageView,
+    Notice, RoomView, SearchHit, ServerView,
 };
+use crate::safety;
 use crate::store::{self, Outgoing, Store};
 
 /// What a person gives to get an account.
@@ -31,6 +33,16 @@ pub struct SignUp {
     pub password: Zeroizing<String>,
     /// What others read; empty for the id.
     pub nickname: String,
+}
+
+/// What a person gives to get an account back that was on other devices.
+pub struct Recover {
+    /// The account.
+    pub account: String,
+    /// The twelve recovery words, in either language, as typed or pasted.
+    pub words: Zeroizing<String>,
+    /// A new password, which replaces the old one.
+    pub password: Zeroizing<String>,
 }
 
 /// The messenger of one account on one device. Clones share it.
@@ -80,13 +92,32 @@ impl Client {
     /// What is wrong with the vault: `wrong_passphrase`, `vault_locked`, `vault_damaged`,
     /// `vault_newer`, `keyring_unavailable`, `disk_full`.
     pub async fn open(home: &Path, unlock: Unlock) -> Result<Self, Error> {
-        let home = home.to_owned();
-        let vault = tokio::task::spawn_blocking(move || Vault::open(&home, unlock)).await??;
-        Self::start(vault).await
+        Self::open_with(home, unlock, Clock::system()).await
     }
 
-    async fn start(vault: Vault) -> Result<Self, Error> {
-        let (store, events) = (Store::new(vault), Events::new());
+    /// The same, with a clock of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(home: &Path, unlock: Unlock, clock: Clock) -> Result<Self, Error> {
+        let home = home.to_owned();
+        let vault = tokio::task::spawn_blocking(move || Vault::open(&home, unlock)).await??;
+        Self::start(vault, clock).await
+    }
+
+    /// Puts a damaged vault together again from its store and its snapshot, and starts. Everything
+    /// that this device would send with is made anew, as what it had may be out of date.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; `vault_damaged` if nothing can be read.
+    pub async fn repair(home: &Path, unlock: Unlock) -> Result<Self, Error> {
+        let home = home.to_owned();
+        let vault = tokio::task::spawn_blocking(move || Vault::recover(&home, &unlock)).await??;
+        Self::start(vault, Clock::system()).await
+    }
+
+    async fn start(vault: Vault, clock: Clock) -> Result<Self, Error> {
+        let (store, events) = (Store::new(vault, clock), Events::new());
         let (jobs, jobs_in) = mpsc::channel(64);
         let (news, news_in) = mpsc::channel(256);
         let (hurry, stop) = (Arc::new(Notify::new()), CancellationToken::new());
@@ -150,6 +181,103 @@ impl Client {
     pub async fn log_in(&self, account: &str, password: Zeroizing<String>) -> Result<AccountView, Error> {
         let account = parse_account(account)?;
         self.job(|reply| Job::LogIn { account, password, reply }).await
+    }
+
+    /// Gets an account back with its recovery words: this device becomes its only one. Others are
+    /// shut out and lose nothing that they have; messages of before cannot be read here.
+    ///
+    /// # Errors
+    /// `words_count`, `words_unknown` (naming the word), `words_checksum`, `wrong_words`,
+    /// `bad_account`, `bad_password`, `forbidden` if another account is on this device, `offline`.
+    pub async fn recover(&self, recover: Recover) -> Result<AccountView, Error> {
+        let account = parse_account(&recover.account)?;
+        self.job(|reply| Job::Recover { account, recover, reply }).await
+    }
+
+    /// The person has seen a notice.
+    ///
+    /// # Errors
+    /// If the vault cannot be written.
+    pub async fn dismiss(&self, notice: Notice) -> Result<(), Error> {
+        self.job(|reply| Job::Dismiss { notice, reply }).await
+    }
+
+    /// All that is known of a contact: safety number, devices, whether it was compared.
+    ///
+    /// # Errors
+    /// `not_found` for an account whose keys are not known here.
+    pub async fn contact(&self, account: &str) -> Result<ContactView, Error> {
+        let account = parse_account(account)?;
+        let now = self.store.now();
+        self.store.read(move |vault| store::contact(vault, &account, now)).await
+    }
+
+    /// Marks a contact as compared, or takes that back.
+    ///
+    /// # Errors
+    /// `not_found`
+    pub async fn set_verified(&self, account: &str, verified: bool) -> Result<ContactView, Error> {
+        let account = parse_account(account)?;
+        self.job(|reply| Job::SetVerified { account, verified, reply }).await
+    }
+
+    /// Compares a safety number that the other person sent or read out, and marks the contact as
+    /// compared if it is the same.
+    ///
+    /// # Errors
+    /// `bad_safety_number` without 60 digits, `safety_number_differs`, `not_found`.
+    pub async fn compare_safety_number(&self, account: &str, text: &str) -> Result<ContactView, Error> {
+        self.contact(account).await?.safety_number.compare(text)?;
+        self.set_verified(account, true).await
+    }
+
+    /// As [`Self::compare_safety_number`], with a picture (PNG, JPEG) of the other one's QR code.
+    ///
+    /// # Errors
+    /// `bad_picture`, and the same.
+    pub async fn compare_picture(&self, account: &str, picture: Vec<u8>) -> Result<ContactView, Error> {
+        let text = tokio::task::spawn_blocking(move || safety::read_qr(&picture)).await??;
+        self.compare_safety_number(account, &text).await
+    }
+
+    /// Decides about a contact whose identity has changed: the new one is taken, unverified, or the
+    /// known one is kept.
+    ///
+    /// # Errors
+    /// `not_found` if it has not changed.
+    pub async fn decide_identity(&self, account: &str, accept: bool) -> Result<ContactView, Error> {
+        let account = parse_account(account)?;
+        self.job(|reply| Job::DecideIdentity { account, accept, reply }).await
+    }
+
+    /// Erases now what would be erased within a day: replaced prekeys whose time is over, and what was
+    /// deleted, by changing the keys of the vault.
+    ///
+    /// # Errors
+    /// If the vault cannot be written. Being offline is none: prekeys are erased the next time.
+    pub async fn erase_now(&self) -> Result<(), Error> {
+        self.job(|reply| Job::EraseNow { reply }).await
+    }
+
+    /// Lets the vault be opened by another passphrase, or by the system's keyring, from now on.
+    ///
+    /// # Errors
+    /// `wrong_passphrase` if `current` is not what opens it now, `keyring_unavailable`, `disk_full`.
+    pub async fn change_unlock(&self, current: Unlock, next: Unlock) -> Result<(), Error> {
+        if matches!(&next, Unlock::Passphrase(passphrase) if passphrase.is_empty()) {
+            return Err(Error::new("empty", "The new passphrase is empty."));
+        }
+        let now = self.store.now();
+        self.store.read(move |vault| Ok(vault.change_unlock(&current, &next, now)?)).await
+    }
+
+    /// Goes on in a room that is blocked because its log was shown differently to others.
+    ///
+    /// # Errors
+    /// `blocked_room` if it is blocked for a reason that cannot be passed over, `not_found`.
+    pub async fn end_block(&self, room: &str) -> Result<RoomView, Error> {
+        let room = parse_room(room)?;
+        self.job(|reply| Job::EndBlock { room, reply }).await
     }
 
     /// Ends the session. The history stays readable.
@@ -278,7 +406,7 @@ impl Client {
             id,
             body: serde_json::to_vec(&Outgoing { text: text.to_owned(), failed: None })?,
             sealed: None,
-            created_at: crate::now(),
+            created_at: self.store.now(),
         };
         let stored = self.store.read(move |vault| {
             if store::room_meta(vault, &room)?.left {

@@ -4,33 +4,38 @@
 //! them ever race. While it waits for an answer of the relay, pushes queue up behind it.
 
 mod account;
+mod contacts;
 mod friends;
 mod outbox;
 mod rooms;
 mod sync;
+mod tend;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mildam_e2ee::{DeviceSecrets, KnownAccount, Room};
+use mildam_e2ee::{DeviceSecrets, Room};
 use mildam_protocol::command::{Command, SessionId};
 use mildam_protocol::event::Event as Push;
 use mildam_protocol::records::{AccountId, ReceiptKind, RoomId};
 use mildam_protocol::{ServerLink, command};
-use mildam_vault::{Changes, Slot};
+use mildam_vault::{Changes, RoomRow, Slot};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::client::SignUp;
+use crate::client::{Recover, SignUp};
 use crate::connection::News;
 use crate::error::Error;
 use crate::events::Events;
-use crate::model::{AccountView, ClientState, ConnectionState, Event, RoomView, ServerView};
-use crate::store::{self, AccountSlot, KnownRow, RoomMeta, SessionSlot, Store};
+use crate::model::{
+    AccountView, ClientState, ConnectionState, ContactView, Event, Notice, RoomView, ServerView,
+};
+use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
 use crate::wire::Wire;
+use tend::TEND_EVERY;
 
 /// How long a job waits for a connection before it says that there is none.
 const CONNECT_LIMIT: Duration = Duration::from_secs(12);
@@ -42,8 +47,14 @@ pub(crate) enum Job {
     Connect { link: ServerLink, reply: Reply<ServerView> },
     SignUp { account: AccountId, sign_up: SignUp, reply: Reply<AccountView> },
     LogIn { account: AccountId, password: Zeroizing<String>, reply: Reply<AccountView> },
+    Recover { account: AccountId, recover: Recover, reply: Reply<AccountView> },
     LogOut { reply: Reply<()> },
     ConfirmWords { reply: Reply<()> },
+    Dismiss { notice: Notice, reply: Reply<()> },
+    SetVerified { account: AccountId, verified: bool, reply: Reply<ContactView> },
+    DecideIdentity { account: AccountId, accept: bool, reply: Reply<ContactView> },
+    EraseNow { reply: Reply<()> },
+    EndBlock { room: RoomId, reply: Reply<RoomView> },
     RequestFriend { account: AccountId, greeting: String, reply: Reply<()> },
     AnswerFriend { account: AccountId, accept: bool, reply: Reply<()> },
     OpenDirect { account: AccountId, reply: Reply<RoomView> },
@@ -59,6 +70,15 @@ pub(crate) enum Job {
 struct OpenRoom {
     room: Room,
     meta: RoomMeta,
+    /// Whether the log was read to its end on this connection. Before that nothing is sealed: the
+    /// log may show that this device's state was put back to an earlier one.
+    read_back: bool,
+}
+
+impl OpenRoom {
+    fn row(&self) -> Result<RoomRow, Error> {
+        Ok(RoomRow { state: self.room.to_secret_bytes()?, meta: serde_json::to_vec(&self.meta)? })
+    }
 }
 
 /// The account on this device.
@@ -80,8 +100,7 @@ pub(crate) struct Engine {
     down: Error,
     session: Option<SessionId>,
     own: Option<Own>,
-    directory: BTreeMap<AccountId, KnownAccount>,
-    nicknames: BTreeMap<AccountId, String>,
+    contacts: Contacts,
     rooms: BTreeMap<RoomId, OpenRoom>,
     /// Receipts that the relay has not got yet.
     receipts_due: BTreeMap<(RoomId, ReceiptKind), u64>,
@@ -92,8 +111,7 @@ struct Loaded {
     link: Option<ServerLink>,
     session: Option<SessionId>,
     own: Option<Own>,
-    directory: BTreeMap<AccountId, KnownAccount>,
-    nicknames: BTreeMap<AccountId, String>,
+    contacts: Contacts,
     rooms: BTreeMap<RoomId, OpenRoom>,
 }
 
@@ -106,23 +124,16 @@ fn load(vault: &mildam_vault::Vault) -> Result<Loaded, Error> {
         }
         _ => None,
     };
-    let (mut directory, mut nicknames) = (BTreeMap::new(), BTreeMap::new());
-    for (account, bytes) in vault.accounts()? {
-        let row: KnownRow = serde_json::from_slice(&bytes)?;
-        directory.insert(account.clone(), row.known);
-        nicknames.insert(account, row.nickname);
-    }
     let mut rooms = BTreeMap::new();
     for (id, row) in vault.rooms()? {
         let (room, meta) = (Room::from_secret_bytes(&row.state)?, serde_json::from_slice(&row.meta)?);
-        rooms.insert(id, OpenRoom { room, meta });
+        rooms.insert(id, OpenRoom { room, meta, read_back: false });
     }
     Ok(Loaded {
         link: link.map(|link| link.parse()).transpose()?,
         session: store::slot::<SessionSlot>(vault, Slot::Session)?.map(|slot| slot.session),
         own,
-        directory,
-        nicknames,
+        contacts: Contacts::read(vault)?,
         rooms,
     })
 }
@@ -137,7 +148,7 @@ impl Engine {
         news: mpsc::Receiver<News>,
         hurry: Arc<Notify>,
     ) -> Result<(Self, LinkReceiver, watch::Receiver<ConnectionState>), Error> {
-        let Loaded { link, session, own, directory, nicknames, rooms } = store.read(load).await?;
+        let Loaded { link, session, own, contacts, rooms } = store.read(load).await?;
         let state = if link.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
         let (link, link_out) = watch::channel(link);
         let (connection, connection_out) = watch::channel(state);
@@ -153,8 +164,7 @@ impl Engine {
             down: Error::offline(),
             session,
             own,
-            directory,
-            nicknames,
+            contacts,
             rooms,
             receipts_due: BTreeMap::new(),
         };
@@ -163,9 +173,15 @@ impl Engine {
 
     /// Works until told to stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        if let Err(error) = self.look_after_repair().await {
+            tracing::error!(code = error.code(), "a repaired vault was not looked after");
+        }
+        let mut tend = tokio::time::interval(TEND_EVERY);
+        tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                _ = tend.tick() => self.tend().await,
                 news = self.news.recv() => match news {
                     Some(news) => self.on_news(news).await,
                     None => return,
@@ -186,8 +202,20 @@ impl Engine {
             Job::LogIn { account, password, reply } => {
                 drop(reply.send(self.log_in(&account, &password).await))
             }
+            Job::Recover { account, recover, reply } => {
+                drop(reply.send(self.recover(account, recover).await));
+            }
             Job::LogOut { reply } => drop(reply.send(self.log_out().await)),
             Job::ConfirmWords { reply } => drop(reply.send(self.confirm_words().await)),
+            Job::Dismiss { notice, reply } => drop(reply.send(self.dismiss(notice).await)),
+            Job::SetVerified { account, verified, reply } => {
+                drop(reply.send(self.set_verified(account, verified).await));
+            }
+            Job::DecideIdentity { account, accept, reply } => {
+                drop(reply.send(self.decide_identity(account, accept).await));
+            }
+            Job::EraseNow { reply } => drop(reply.send(self.erase_now().await)),
+            Job::EndBlock { room, reply } => drop(reply.send(self.end_block(room).await)),
             Job::RequestFriend { account, greeting, reply } => {
                 drop(reply.send(self.request_friend(account, greeting).await));
             }
@@ -222,6 +250,9 @@ impl Engine {
                 tracing::info!(code = error.code(), "not connected");
                 self.wire = None;
                 self.down = error;
+                for open in self.rooms.values_mut() {
+                    open.read_back = false;
+                }
                 self.set_connection(ConnectionState::Offline).await;
             }
             News::Push(push) => {
@@ -246,9 +277,10 @@ impl Engine {
             Push::FriendRequested { .. } | Push::FriendAccepted { .. } | Push::FriendDeclined { .. } => {
                 self.refresh_friends().await
             }
-            Push::KeysChanged { account } => self.fetch_keys(&[account]).await,
+            Push::KeysChanged { account } => self.on_keys_changed(account).await,
             Push::CatchUp {} => self.sync().await,
             Push::SessionEnded {} => self.forget_session().await,
+            Push::DeviceRemoved {} => self.was_removed().await,
         }
     }
 
@@ -278,7 +310,7 @@ impl Engine {
         tracing::error!(code = error.code(), "the vault cannot be written");
         if let Ok(loaded) = self.store.read(load).await {
             self.own = loaded.own;
-            self.directory = loaded.directory;
+            self.contacts = loaded.contacts;
             self.rooms = loaded.rooms;
         }
         Err(error)
@@ -306,6 +338,16 @@ impl Engine {
             let _ = timeout(CONNECT_LIMIT, Box::pin(wait)).await;
         }
         self.wire.clone().ok_or_else(|| self.down.clone())
+    }
+
+    /// A connection that belongs to nobody yet.
+    async fn fresh_connection(&mut self) -> Result<Wire, Error> {
+        if self.wire.take().is_some() {
+            self.down = Error::offline();
+            // Said again, the link makes the keeper begin anew.
+            self.link.send_modify(|_| {});
+        }
+        self.connected().await
     }
 
     /// A connection with a session, waiting a moment for one. Only jobs wait: whatever else asks
@@ -346,6 +388,19 @@ impl Engine {
         }
         self.ask(&command::Attach {}).await?;
         self.set_connection(ConnectionState::Online).await;
+        let own = self.secrets()?.account().clone();
+        self.on_keys_changed(own).await?;
+        self.turn_prekey().await?;
         self.sync().await
+    }
+
+    async fn on_keys_changed(&mut self, account: AccountId) -> Result<(), Error> {
+        self.fetch_keys(std::slice::from_ref(&account)).await?;
+        let (secrets, known) = (self.secrets()?, self.contacts.get(&account));
+        let listed = known.and_then(|row| row.known.newest()?.certificate(&secrets.device()));
+        if *secrets.account() == account && listed.is_none() {
+            return self.was_removed().await;
+        }
+        Ok(())
     }
 }

@@ -1,11 +1,15 @@
 //! What a user interface is told when something is not done.
 
-use mildam_e2ee::{KeyError, RoomError};
+use std::collections::BTreeMap;
+
+use mildam_e2ee::{KeyError, RoomError, WordsError};
 use mildam_protocol::code::Code;
 use mildam_protocol::link::LinkError;
+use mildam_protocol::password::PasswordError;
 use mildam_protocol::session::{Refusal, SessionError};
 use mildam_protocol::set_up::SetUpError;
 use mildam_vault::VaultError;
+use unicode_normalization::UnicodeNormalization;
 
 /// A stable code for programs and translations, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
@@ -13,11 +17,14 @@ use mildam_vault::VaultError;
 pub struct Error {
     code: std::borrow::Cow<'static, str>,
     message: String,
+    /// What a translation puts in, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    details: BTreeMap<String, String>,
 }
 
 impl Error {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into() }
+        Self { code: code.into(), message: message.into(), details: BTreeMap::new() }
     }
 
     /// There is no connection, and none came in time.
@@ -42,6 +49,18 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &str {
         &self.code
+    }
+
+    /// What a translation of the code needs to know, by name: `position` and `word` of
+    /// `words_unknown`, `count` of `words_count` and `bad_safety_number`.
+    #[must_use]
+    pub const fn details(&self) -> &BTreeMap<String, String> {
+        &self.details
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.details.insert(name.to_owned(), value.to_string());
+        self
     }
 
     /// Whether the relay could not be reached, so that trying again later can help.
@@ -97,6 +116,40 @@ impl From<VaultError> for Error {
     }
 }
 
+impl From<PasswordError> for Error {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Wrong => Self::new("wrong_credentials", "Id and password do not go together."),
+            other => Self::internal(&other.to_string()),
+        }
+    }
+}
+
+impl From<WordsError> for Error {
+    fn from(error: WordsError) -> Self {
+        match error {
+            WordsError::Count(count) => {
+                Self::new("words_count", format!("There must be 12 words; these are {count}."))
+                    .with("count", count)
+            }
+            WordsError::UnknownWord { position, suggestion } => {
+                let word: String = suggestion.unwrap_or_default().nfc().collect();
+                let guess = match suggestion {
+                    Some(_) => format!(" Did you mean \u{201c}{word}\u{201d}?"),
+                    None => String::new(),
+                };
+                Self::new("words_unknown", format!("Word {position} is not in the list.{guess}"))
+                    .with("position", position)
+                    .with("word", word)
+            }
+            WordsError::Checksum => Self::new(
+                "words_checksum",
+                "Each word is in the list, but together they do not fit: one is wrong, or two are swapped.",
+            ),
+        }
+    }
+}
+
 impl From<KeyError> for Error {
     fn from(error: KeyError) -> Self {
         Self::internal(&error.to_string())
@@ -106,6 +159,10 @@ impl From<KeyError> for Error {
 impl From<RoomError> for Error {
     fn from(error: RoomError) -> Self {
         match error {
+            RoomError::Blocked("identity_changed") => Self::new(
+                "identity_changed",
+                "A member's identity is not the one that this room was made with.",
+            ),
             RoomError::Blocked(code) => Self::new(
                 "blocked_room",
                 format!("Nothing can be sent here: the room's log does not fit ({code})."),

@@ -23,15 +23,18 @@
 mod backoff;
 mod carrier;
 mod client;
+mod clock;
 mod connection;
 mod engine;
 mod error;
 mod events;
 pub mod model;
+mod safety;
 mod store;
 mod wire;
 
-pub use client::{Client, SignUp};
+pub use client::{Client, Recover, SignUp};
+pub use clock::Clock;
 pub use error::Error;
 pub use events::EventStream;
 pub use mildam_vault::{Unlock, UnlockKind};
@@ -45,13 +48,6 @@ pub fn unlock_kind(home: &std::path::Path) -> Option<UnlockKind> {
 
 /// The longest text of a message, in bytes of UTF-8.
 pub const MAX_TEXT: usize = 16 * 1024;
-
-/// Milliseconds since 1970 (UTC) by this computer's clock.
-pub(crate) fn now() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// The operating system's random source.
 pub(crate) fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {

@@ -49,7 +49,98 @@ pub struct AccountView {
     /// Whether a session is at hand; without one the history can still be read.
     pub logged_in: bool,
     /// The recovery words, as long as the user has not confirmed that they are written down.
-    pub recovery_words: Option<Vec<String>>,
+    pub recovery_words: Option<RecoveryWordsView>,
+    /// What the user should know, until dismissed.
+    pub notices: Vec<Notice>,
+}
+
+/// The recovery words. Both lists stand for the same secret: either can be typed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct RecoveryWordsView {
+    /// Twelve English words.
+    pub english: Vec<String>,
+    /// Twelve Korean words, Hangul composed.
+    pub korean: Vec<String>,
+}
+
+impl std::fmt::Debug for RecoveryWordsView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecoveryWordsView(..)")
+    }
+}
+
+/// Something that concerns the whole account, and that the user should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub enum Notice {
+    /// This device's data came from an older copy. New keys were made everywhere.
+    StatePutBack,
+    /// This device was taken off the account: somebody used the recovery words, or another device
+    /// removed it.
+    DeviceRemoved,
+    /// Part of what is stored here is damaged: the vault should be repaired.
+    VaultDamaged,
+    /// The vault was damaged and was put together again from what could be read.
+    VaultRepaired,
+}
+
+/// How far somebody's identity is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub enum TrustView {
+    /// It was pinned at the first contact and is the same since, but was never compared.
+    Unverified,
+    /// The safety number was compared.
+    Verified,
+    /// The relay shows another one. Nothing is sent until the user decides.
+    Changed,
+}
+
+/// What two people compare to know that nobody stands between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct SafetyNumberView {
+    /// The 60 digits, in 12 groups of five.
+    pub groups: Vec<String>,
+    /// The digits as a QR code: an SVG path of unit squares, for `fill`.
+    pub qr_path: String,
+    /// The width and height of the QR code, in unit squares, without a margin.
+    pub qr_size: u32,
+}
+
+/// Another person, and how far they are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct ContactView {
+    /// Their account id.
+    pub account: String,
+    /// Their nickname, or the id.
+    pub nickname: String,
+    /// How far their identity is known.
+    pub trust: TrustView,
+    /// Whether an identity of theirs was compared before.
+    pub was_verified: bool,
+    /// The safety number with the known identity.
+    pub safety_number: SafetyNumberView,
+    /// The safety number with the other identity that the relay shows, if it does.
+    pub offered: Option<SafetyNumberView>,
+    /// Their devices.
+    pub devices: Vec<DeviceView>,
+}
+
+/// A device of somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct DeviceView {
+    /// Its id, in base64url.
+    pub device: String,
+    /// When it was made, in milliseconds since 1970 (UTC), by its own clock.
+    pub added_at: u64,
+    /// Whether it was online within the last 60 days. Others get no keys until they are back.
+    pub active: bool,
 }
 
 /// Everything a window needs to decide what to show first.
@@ -72,8 +163,8 @@ pub struct FriendView {
     pub account: String,
     /// Their nickname, or the id where they chose none.
     pub nickname: String,
-    /// The 60 digits of the safety number, in 12 groups of five, if their keys are known.
-    pub safety_number: Option<Vec<String>>,
+    /// How far their identity is known.
+    pub trust: TrustView,
 }
 
 /// A friend request that waits.
@@ -123,6 +214,8 @@ pub struct MemberView {
     pub nickname: String,
     /// `owner`, `admin` or `member`.
     pub role: String,
+    /// How far their identity is known.
+    pub trust: TrustView,
 }
 
 /// One line of the room list.
@@ -193,6 +286,8 @@ pub enum MessageContent {
         /// The error code.
         code: String,
     },
+    /// Messages from before this device was part of the account: it cannot read them.
+    BeforeDevice,
     /// A message of a kind that this version does not know.
     NeedsNewerVersion,
 }

@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mildam_e2ee::{KnownAccount, PastHashes, SafetyNumber};
+use mildam_e2ee::recovery::WordLanguage;
+use mildam_e2ee::{Directory, KnownAccount, PastHashes, RecoveryWords, SafetyNumber};
 use mildam_protocol::command::{FriendListAnswer, PendingFriend, SessionId, SignUp};
-use mildam_protocol::records::{AccountId, ClientMessageId, Hash, ReceiptKind, Role, RoomId, RoomKind};
-use mildam_vault::{Changes, HistoryRow, OutboxRow, ReceiptRow, Slot, Vault};
+use mildam_protocol::records::{
+    AccountId, AccountKeys, ClientMessageId, Hash, IdentityPublicKey, ReceiptKind, Role, RoomId, RoomKind,
+};
+use mildam_vault::{Changes, HistoryRow, OutboxRow, ReceiptRow, Slot, Vault, VaultError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::model::{
-    AccountView, FriendRequestView, FriendView, FriendsView, HistoryPage, MemberView, MessageContent,
-    MessageState, MessageView, RoomKindView, RoomView, SearchHit, ServerView,
+    AccountView, ContactView, DeviceView, FriendRequestView, FriendView, FriendsView, HistoryPage,
+    MemberView, MessageContent, MessageState, MessageView, Notice, RecoveryWordsView, RoomKindView, RoomView,
+    SafetyNumberView, SearchHit, ServerView, TrustView,
 };
 
 /// What lies in [`Slot::Account`].
@@ -26,12 +32,15 @@ pub(crate) struct AccountSlot {
     /// The sign-up that the relay has not confirmed, without its password: a lost answer is asked
     /// for again with the same keys.
     pub(crate) pending: Option<PendingSignUp>,
+    /// What the person is to be told, until dismissed.
+    #[serde(default)]
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// The public part of a sign-up.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct PendingSignUp {
-    /// The command with an empty password.
+    /// The command, with the password record and proof of the last try.
     pub(crate) command: Box<SignUp>,
 }
 
@@ -42,11 +51,62 @@ pub(crate) struct SessionSlot {
     pub(crate) expires_at: u64,
 }
 
-/// What is kept of another account.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct KnownRow {
+/// What is kept of another account, and of the own one.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContactRow {
     pub(crate) nickname: String,
     pub(crate) known: KnownAccount,
+    /// The fingerprint of the identity that the person has compared.
+    #[serde(default)]
+    pub(crate) verified: Option<Hash>,
+    /// Keys under another identity that the relay shows, until the person decides.
+    #[serde(default)]
+    pub(crate) offered: Option<Box<AccountKeys>>,
+    /// The other identity that the person did not want.
+    #[serde(default)]
+    pub(crate) declined: Option<Hash>,
+}
+
+impl ContactRow {
+    pub(crate) const fn first(nickname: String, known: KnownAccount) -> Self {
+        Self { nickname, known, verified: None, offered: None, declined: None }
+    }
+
+    fn is_verified(&self) -> bool {
+        self.offered.is_none() && self.verified == Some(self.known.identity().fingerprint())
+    }
+}
+
+/// Everybody whose keys are known, in memory.
+#[derive(Default)]
+pub(crate) struct Contacts(BTreeMap<AccountId, ContactRow>);
+
+impl Contacts {
+    pub(crate) fn read(vault: &Vault) -> Result<Self, Error> {
+        let mut contacts = BTreeMap::new();
+        for (account, bytes) in vault.accounts()? {
+            contacts.insert(account, serde_json::from_slice(&bytes)?);
+        }
+        Ok(Self(contacts))
+    }
+
+    pub(crate) fn get(&self, account: &AccountId) -> Option<&ContactRow> {
+        self.0.get(account)
+    }
+
+    pub(crate) fn insert(&mut self, account: AccountId, row: ContactRow) {
+        self.0.insert(account, row);
+    }
+
+    pub(crate) fn has_changed(&self, account: &AccountId) -> bool {
+        self.0.get(account).is_some_and(|row| row.offered.is_some())
+    }
+}
+
+impl Directory for Contacts {
+    fn account(&self, account: &AccountId) -> Option<&KnownAccount> {
+        self.0.get(account).map(|row| &row.known)
+    }
 }
 
 /// What is kept of a room beside its end-to-end state.
@@ -74,13 +134,21 @@ pub(crate) struct Outgoing {
     pub(crate) failed: Option<Error>,
 }
 
-/// The vault behind a task that may block.
+/// The vault behind a task that may block, and the time.
 #[derive(Clone)]
-pub(crate) struct Store(Arc<Vault>);
+pub(crate) struct Store {
+    vault: Arc<Vault>,
+    clock: Clock,
+}
 
 impl Store {
-    pub(crate) fn new(vault: Vault) -> Self {
-        Self(Arc::new(vault))
+    pub(crate) fn new(vault: Vault, clock: Clock) -> Self {
+        Self { vault: Arc::new(vault), clock }
+    }
+
+    /// Milliseconds since 1970 (UTC).
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
     }
 
     /// Reads, away from the threads that must not block.
@@ -88,7 +156,7 @@ impl Store {
         &self,
         read: impl FnOnce(&Vault) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let vault = Arc::clone(&self.0);
+        let vault = Arc::clone(&self.vault);
         tokio::task::spawn_blocking(move || read(&vault)).await?
     }
 
@@ -98,7 +166,7 @@ impl Store {
     }
 
     pub(crate) fn log_hash(&self, room: &RoomId, seq: u64) -> Option<Hash> {
-        self.0.log_hash(room, seq).ok().flatten()
+        self.vault.log_hash(room, seq).ok().flatten()
     }
 }
 
@@ -129,30 +197,40 @@ pub(crate) fn put(changes: &mut Changes, slot: Slot, value: &impl Serialize) -> 
     Ok(())
 }
 
-/// What people are called.
-pub(crate) struct Names(BTreeMap<AccountId, String>);
+/// What people are called, and how far they are known.
+pub(crate) struct People {
+    names: BTreeMap<AccountId, String>,
+    contacts: Contacts,
+}
 
-impl Names {
+impl People {
     pub(crate) fn read(vault: &Vault) -> Result<Self, Error> {
-        let mut names = BTreeMap::new();
-        for (account, bytes) in vault.accounts()? {
-            let row: KnownRow = serde_json::from_slice(&bytes)?;
-            names.insert(account, row.nickname);
-        }
+        let contacts = Contacts::read(vault)?;
+        let mut names: BTreeMap<_, _> =
+            contacts.0.iter().map(|(account, row)| (account.clone(), row.nickname.clone())).collect();
         let friends: FriendListAnswer = slot(vault, Slot::Friends)?.unwrap_or_default();
         names.extend(friends.friends.into_iter().map(|friend| (friend.account, friend.nickname)));
         if let Some(own) = slot::<AccountSlot>(vault, Slot::Account)? {
             names.insert(own.account, own.nickname);
         }
-        Ok(Self(names))
+        Ok(Self { names, contacts })
     }
 
-    fn of(&self, account: &AccountId) -> String {
-        match self.0.get(account) {
-            Some(name) if !name.is_empty() => name.clone(),
-            _ => account.to_string(),
+    fn name(&self, account: &AccountId) -> String {
+        shown_name(account, self.names.get(account).map_or("", String::as_str))
+    }
+
+    fn trust(&self, account: &AccountId) -> TrustView {
+        match self.contacts.get(account) {
+            Some(row) if row.offered.is_some() => TrustView::Changed,
+            Some(row) if row.is_verified() => TrustView::Verified,
+            _ => TrustView::Unverified,
         }
     }
+}
+
+fn shown_name(account: &AccountId, nickname: &str) -> String {
+    if nickname.is_empty() { account.to_string() } else { nickname.to_owned() }
 }
 
 pub(crate) fn server(vault: &Vault) -> Result<Option<ServerView>, Error> {
@@ -174,12 +252,13 @@ pub(crate) fn account(vault: &Vault) -> Result<Option<AccountView>, Error> {
         return Ok(None);
     };
     Ok(Some(AccountView {
-        nickname: Names(BTreeMap::from([(own.account.clone(), own.nickname)])).of(&own.account),
+        nickname: shown_name(&own.account, &own.nickname),
         account: own.account.to_string(),
         identity: own.identity.to_string(),
         device: own.device,
         logged_in: vault.get(Slot::Session)?.is_some(),
-        recovery_words: slot(vault, Slot::RecoveryWords)?,
+        recovery_words: slot::<Vec<String>>(vault, Slot::RecoveryWords)?.map(words_view).transpose()?,
+        notices: own.notices,
     }))
 }
 
@@ -189,23 +268,16 @@ fn own_account(vault: &Vault) -> Result<AccountId, Error> {
 
 pub(crate) fn friends(vault: &Vault) -> Result<FriendsView, Error> {
     let list: FriendListAnswer = slot(vault, Slot::Friends)?.unwrap_or_default();
-    let names = Names::read(vault)?;
-    let own = match slot::<AccountSlot>(vault, Slot::Account)? {
-        Some(own) => known(vault, &own.account)?,
-        None => None,
-    };
-    let mut friends = Vec::new();
-    for friend in &list.friends {
-        let other = known(vault, &friend.account)?;
-        let number = own.as_ref().zip(other).and_then(|(own, other)| {
-            SafetyNumber::of((own.account(), own.identity()), (other.account(), other.identity())).ok()
-        });
-        friends.push(FriendView {
+    let people = People::read(vault)?;
+    let mut friends: Vec<FriendView> = list
+        .friends
+        .iter()
+        .map(|friend| FriendView {
             account: friend.account.to_string(),
-            nickname: names.of(&friend.account),
-            safety_number: number.map(|number| number.groups()),
-        });
-    }
+            nickname: people.name(&friend.account),
+            trust: people.trust(&friend.account),
+        })
+        .collect();
     friends.sort_by(|one, two| (&one.nickname, &one.account).cmp(&(&two.nickname, &two.account)));
     let requests = |waiting: &[PendingFriend]| {
         let mut views: Vec<_> = waiting.iter().map(request_view).collect();
@@ -218,18 +290,78 @@ pub(crate) fn friends(vault: &Vault) -> Result<FriendsView, Error> {
 fn request_view(request: &PendingFriend) -> FriendRequestView {
     let account = request.account.to_string();
     FriendRequestView {
-        nickname: if request.nickname.is_empty() { account.clone() } else { request.nickname.clone() },
+        nickname: shown_name(&request.account, &request.nickname),
         account,
         greeting: request.greeting.clone(),
         requested_at: request.requested_at,
     }
 }
 
-pub(crate) fn known(vault: &Vault, account: &AccountId) -> Result<Option<KnownAccount>, Error> {
-    match vault.account(account)? {
-        Some(bytes) => Ok(Some(serde_json::from_slice::<KnownRow>(&bytes)?.known)),
-        None => Ok(None),
+fn contact_row(vault: &Vault, account: &AccountId) -> Result<ContactRow, Error> {
+    let bytes = vault.account(account)?.ok_or_else(|| Error::not_found("contact"))?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// The safety number of two people.
+fn safety_number(
+    (one, identity): (&AccountId, &IdentityPublicKey),
+    other: &KnownAccount,
+) -> Result<SafetyNumberView, Error> {
+    let number = SafetyNumber::of((one, identity), (other.account(), other.identity()))?;
+    SafetyNumberView::new(&number)
+}
+
+/// All that is known of a contact.
+pub(crate) fn contact(vault: &Vault, account: &AccountId, now: u64) -> Result<ContactView, Error> {
+    let (own, row) = (contact_row(vault, &own_account(vault)?)?, contact_row(vault, account)?);
+    let people = People::read(vault)?;
+    let own = (own.known.account(), own.known.identity());
+    let offered = match &row.offered {
+        Some(keys) => {
+            let another = KnownAccount::first_contact((**keys).clone())
+                .map_err(|_| Error::internal("an offered identity does not verify"))?;
+            Some(safety_number(own, &another)?)
+        }
+        None => None,
+    };
+    let devices = row.known.newest().map_or(&[][..], |list| &list.certificates);
+    Ok(ContactView {
+        account: account.to_string(),
+        nickname: people.name(account),
+        trust: people.trust(account),
+        was_verified: row.verified.is_some(),
+        safety_number: safety_number(own, &row.known)?,
+        offered,
+        devices: devices
+            .iter()
+            .map(|certificate| DeviceView {
+                device: certificate.device.to_string(),
+                added_at: certificate.created_at,
+                active: row.known.prekey(&certificate.device).is_some_and(|prekey| {
+                    now.saturating_sub(prekey.created_at) <= mildam_e2ee::room::PREKEY_MILLISECONDS
+                }),
+            })
+            .collect(),
+    })
+}
+
+/// The words in both languages, Hangul composed.
+fn words_view(english: Vec<String>) -> Result<RecoveryWordsView, Error> {
+    let words = RecoveryWords::parse(&english.join(" ")).map_err(|_| Error::internal("recovery words"))?;
+    let korean = words.words(WordLanguage::Korean).into_iter().map(|word| word.nfc().collect()).collect();
+    Ok(RecoveryWordsView { english, korean })
+}
+
+/// Changes the vault's keys, if that was so many milliseconds ago, and then takes a snapshot: an
+/// earlier one cannot be read any more.
+pub(crate) fn tend(vault: &Vault, now: u64, rotate_after: u64) -> Result<(), VaultError> {
+    // A time to come is none: the clock was put back.
+    let due = now.checked_sub(vault.rotated_at()?).is_none_or(|since| since >= rotate_after);
+    if due {
+        vault.rotate(now)?;
+        vault.snapshot()?;
     }
+    Ok(())
 }
 
 pub(crate) fn room_meta(vault: &Vault, room: &RoomId) -> Result<RoomMeta, Error> {
@@ -238,12 +370,12 @@ pub(crate) fn room_meta(vault: &Vault, room: &RoomId) -> Result<RoomMeta, Error>
 }
 
 pub(crate) fn rooms(vault: &Vault) -> Result<Vec<RoomView>, Error> {
-    let (names, own) = (Names::read(vault)?, own_account(vault)?);
+    let (people, own) = (People::read(vault)?, own_account(vault)?);
     let mut views = Vec::new();
     for (room, meta) in vault.room_metas()? {
         let meta: RoomMeta = serde_json::from_slice(&meta)?;
         let since = meta.since;
-        let view = room_view(vault, room, meta, &names, &own)?;
+        let view = room_view(vault, room, meta, &people, &own)?;
         views.push((view.last.as_ref().map_or(since, |last| last.sent_at), view));
     }
     views.sort_by_key(|(when, _)| std::cmp::Reverse(*when));
@@ -251,14 +383,14 @@ pub(crate) fn rooms(vault: &Vault) -> Result<Vec<RoomView>, Error> {
 }
 
 pub(crate) fn room(vault: &Vault, room: &RoomId) -> Result<RoomView, Error> {
-    room_view(vault, *room, room_meta(vault, room)?, &Names::read(vault)?, &own_account(vault)?)
+    room_view(vault, *room, room_meta(vault, room)?, &People::read(vault)?, &own_account(vault)?)
 }
 
 fn room_view(
     vault: &Vault,
     room: RoomId,
     meta: RoomMeta,
-    names: &Names,
+    people: &People,
     own: &AccountId,
 ) -> Result<RoomView, Error> {
     let role = |role: &Role| match role {
@@ -268,12 +400,13 @@ fn room_view(
     };
     let others = || meta.members.iter().map(|(account, _)| account).filter(|account| *account != own);
     let name = match meta.kind {
-        RoomKind::Direct => others().map(|account| names.of(account)).collect::<Vec<_>>().join(", "),
+        RoomKind::Direct => others().map(|account| people.name(account)).collect::<Vec<_>>().join(", "),
         RoomKind::Group if meta.name.is_empty() => {
-            others().map(|account| names.of(account)).collect::<Vec<_>>().join(", ")
+            others().map(|account| people.name(account)).collect::<Vec<_>>().join(", ")
         }
         RoomKind::Group => meta.name.clone(),
     };
+    let changed = meta.members.iter().any(|(account, _)| people.contacts.has_changed(account));
     let waiting = vault.outbox_of(&room)?.pop().map(|row| outbox_view(row, own)).transpose()?;
     let last = match (waiting, meta.last) {
         (Some(waiting), _) => Some(waiting),
@@ -295,14 +428,15 @@ fn room_view(
             .iter()
             .map(|(account, held)| MemberView {
                 account: account.to_string(),
-                nickname: names.of(account),
+                nickname: people.name(account),
                 role: role(held).to_owned(),
+                trust: people.trust(account),
             })
             .collect(),
         last,
         unread: meta.unread,
         left: meta.left,
-        blocked: meta.blocked,
+        blocked: meta.blocked.or_else(|| changed.then(|| "identity_changed".to_owned())),
     })
 }
 
@@ -422,13 +556,13 @@ pub(crate) fn own_lines(
 }
 
 pub(crate) fn search(vault: &Vault, query: &str, limit: usize) -> Result<Vec<SearchHit>, Error> {
-    let (names, own) = (Names::read(vault)?, own_account(vault)?);
+    let (people, own) = (People::read(vault)?, own_account(vault)?);
     let mut hits = Vec::new();
     for hit in vault.search(query, limit)? {
         let meta = room_meta(vault, &hit.room)?;
         let receipts = vault.receipts(&hit.room)?;
         let message = with_state(line_view(&hit.room, &hit.row, &own)?, &receipts, &meta.members, &own);
-        let room_name = room_view(vault, hit.room, meta, &names, &own)?.name;
+        let room_name = room_view(vault, hit.room, meta, &people, &own)?.name;
         hits.push(SearchHit { message, room_name, ranges: hit.ranges });
     }
     Ok(hits)

@@ -2,19 +2,23 @@
 
 use mildam_e2ee::recovery::WordLanguage;
 use mildam_e2ee::{
-    DeviceKey, DeviceSecrets, IdentityKey, KnownAccount, PreKey, RecoveryWords, WrapKey, first_device_list,
+    DeviceKey, DeviceSecrets, IdentityKey, KnownAccount, PreKey, RecoveryWords, SealedIdentity, WrapKey,
+    first_device_list,
 };
 use mildam_protocol::ServerLink;
 use mildam_protocol::command::{self, SessionAnswer};
-use mildam_protocol::records::{AccountId, AccountKeys};
+use mildam_protocol::password::{LOGIN_FINISH, Login, PasswordError, Registration};
+use mildam_protocol::records::bytes::Bytes;
+use mildam_protocol::records::keys::Signature;
+use mildam_protocol::records::{AccountId, AccountKeys, SignedPreKey};
 use mildam_vault::{Changes, Slot};
 
 use super::{Engine, Own};
-use crate::client::SignUp;
+use crate::client::{Recover, SignUp};
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{AccountView, ConnectionState, Event, ServerView, SignUpStep};
-use crate::store::{self, AccountSlot, KnownRow, PendingSignUp, SessionSlot};
+use crate::store::{self, AccountSlot, ContactRow, PendingSignUp, SessionSlot};
 
 /// New keys of an account, and its words.
 struct NewKeys {
@@ -23,32 +27,34 @@ struct NewKeys {
 }
 
 /// Generates everything; each step is told before it begins. Takes a few seconds.
-fn generate(account: AccountId, email: String, nickname: String, events: &Events) -> Result<NewKeys, Error> {
+fn generate(
+    account: AccountId,
+    email: String,
+    nickname: String,
+    now: u64,
+    events: &Events,
+) -> Result<NewKeys, Error> {
     let mut rng = crate::rng();
     let step = |step| events.tell(Event::SignUp { step });
     step(SignUpStep::IdentityKey);
     let identity = IdentityKey::generate(&mut rng)?;
-    step(SignUpStep::WrapKey);
-    let wrap = WrapKey::generate(&mut rng)?;
-    step(SignUpStep::DeviceKey);
-    let device = DeviceKey::generate(&mut rng);
-    step(SignUpStep::PreKey);
-    let prekey = PreKey::generate(&mut rng)?;
-    let secrets = DeviceSecrets::new(account.clone(), wrap, device, prekey, crate::now())?;
+    let secrets = generate_device(account.clone(), now, events)?;
     step(SignUpStep::Sealing);
     let words = RecoveryWords::generate(&mut rng);
     let sealed = identity.seal(&words, &account, &mut rng)?;
-    let device_list = first_device_list(&identity, &secrets, &mut rng)?;
-    let prekey = secrets.signed_prekey().cloned().ok_or_else(|| Error::internal("no prekey"))?;
+    let device_list = first_device_list(&identity, &secrets, 1, &mut rng)?;
     let command = command::SignUp {
-        account: account.clone(),
         email,
-        password: String::new(),
+        // Made with each try, since they belong to a connection.
+        password: Bytes::default(),
+        proof: Signature::from_bytes([0; Signature::LENGTH]),
         nickname: nickname.clone(),
         identity_key: identity.public().clone(),
         sealed_identity: sealed.0,
+        recovery_key: words.recovery_key(&account)?,
         device_list,
-        prekey,
+        prekey: first_prekey(&secrets)?,
+        account: account.clone(),
     };
     let slot = AccountSlot {
         account,
@@ -56,8 +62,46 @@ fn generate(account: AccountId, email: String, nickname: String, events: &Events
         identity: identity.public().fingerprint(),
         device: secrets.device().to_string(),
         pending: Some(PendingSignUp { command: Box::new(command) }),
+        notices: Vec::new(),
     };
     Ok(NewKeys { own: Own { slot, secrets }, words: words.words(WordLanguage::English) })
+}
+
+fn generate_device(account: AccountId, now: u64, events: &Events) -> Result<DeviceSecrets, Error> {
+    let mut rng = crate::rng();
+    let step = |step| events.tell(Event::SignUp { step });
+    step(SignUpStep::WrapKey);
+    let wrap = WrapKey::generate(&mut rng)?;
+    step(SignUpStep::DeviceKey);
+    let device = DeviceKey::generate(&mut rng);
+    step(SignUpStep::PreKey);
+    let prekey = PreKey::generate(&mut rng)?;
+    Ok(DeviceSecrets::new(account, wrap, device, prekey, now)?)
+}
+
+fn first_prekey(secrets: &DeviceSecrets) -> Result<SignedPreKey, Error> {
+    secrets.signed_prekey().cloned().ok_or_else(|| Error::internal("no prekey"))
+}
+
+fn check_new_password(password: &str) -> Result<(), Error> {
+    if password.chars().count() < command::MIN_PASSWORD {
+        return Err(Error::new("bad_password", "A password has at least 8 characters."));
+    }
+    if password.len() > command::MAX_PASSWORD {
+        return Err(Error::new("bad_password", "A password has at most 1,024 bytes."));
+    }
+    Ok(())
+}
+
+/// Ends a registration away from the threads that must not block: it stretches the password.
+async fn finish_registration(
+    registration: Registration,
+    account: AccountId,
+    response: Bytes,
+) -> Result<Bytes, Error> {
+    let finish =
+        tokio::task::spawn_blocking(move || registration.finish(&account, &response, &mut crate::rng()));
+    Ok(finish.await??)
 }
 
 impl Engine {
@@ -103,11 +147,7 @@ impl Engine {
         if !email.contains('@') || email.len() > command::MAX_EMAIL {
             return Err(Error::new("bad_email", "This is not an e-mail address."));
         }
-        if sign_up.password.chars().count() < command::MIN_PASSWORD
-            || sign_up.password.len() > command::MAX_PASSWORD
-        {
-            return Err(Error::new("bad_password", "A password has at least 8 characters."));
-        }
+        check_new_password(&sign_up.password)?;
         let wire = self.connected().await?;
         let nickname = sign_up.nickname.trim().to_owned();
         self.prepare_keys(account, email, nickname).await?;
@@ -115,10 +155,12 @@ impl Engine {
         let pending =
             self.own.as_ref().and_then(|own| own.slot.pending.clone()).ok_or_else(Error::no_account)?;
         let mut request = *pending.command.clone();
-        request.password = sign_up.password.to_string();
-        let answer = wire.ask(None, &request).await;
-        zeroize::Zeroize::zeroize(&mut request.password);
-        let answer = answer?;
+        let (registration, password) = Registration::start(&sign_up.password, &mut crate::rng())?;
+        let start = command::SignUpStart { account: request.account.clone(), password };
+        let response = wire.ask(None, &start).await?.password;
+        request.password = finish_registration(registration, request.account.clone(), response).await?;
+        request.proof = self.secrets()?.sign_login_proof(wire.transcript());
+        let answer = wire.ask(None, &request).await?;
 
         let keys = AccountKeys {
             account: request.account.clone(),
@@ -128,9 +170,9 @@ impl Engine {
         };
         let known = KnownAccount::first_contact(keys).map_err(|_| Error::internal("own keys"))?;
         let mut changes = Changes::new();
-        let row = KnownRow { nickname: answer.nickname.clone(), known: known.clone() };
+        let row = ContactRow::first(answer.nickname.clone(), known);
         changes.put_account(&request.account, serde_json::to_vec(&row)?);
-        self.directory.insert(request.account, known);
+        self.contacts.insert(request.account, row);
         if let Some(own) = &mut self.own {
             own.slot.pending = None;
             own.slot.nickname.clone_from(&answer.nickname);
@@ -157,8 +199,8 @@ impl Engine {
             own.slot.nickname = nickname;
             return Ok(());
         }
-        let events = self.events.clone();
-        let made = tokio::task::spawn_blocking(move || generate(account, email, nickname, &events));
+        let (events, now) = (self.events.clone(), self.store.now());
+        let made = tokio::task::spawn_blocking(move || generate(account, email, nickname, now, &events));
         let NewKeys { own, words } = made.await??;
         let mut changes = Changes::new();
         store::put(&mut changes, Slot::Account, &own.slot)?;
@@ -175,15 +217,131 @@ impl Engine {
             return Err(Error::new("device_unknown", "This account was not made on this device."));
         }
         let wire = self.connected().await?;
+        let (login, first) = Login::start(password, &mut crate::rng())?;
+        let start = command::LogInStart { account: account.clone(), password: first };
+        let response = wire.ask(None, &start).await?.password;
+        let (asked, transcript) = (account.clone(), *wire.transcript());
+        let finish = tokio::task::spawn_blocking(move || {
+            login.finish(&asked, &response, &transcript, &mut crate::rng())
+        });
+        let last = match finish.await? {
+            Ok(last) => last,
+            // The relay hears of a wrong password as well, so that it can count.
+            Err(PasswordError::Wrong) => Bytes(vec![0; LOGIN_FINISH]),
+            Err(error) => return Err(error.into()),
+        };
         let secrets = self.secrets()?;
         let request = command::LogIn {
             account: account.clone(),
-            password: password.to_owned(),
+            password: last,
             device: secrets.device(),
             proof: secrets.sign_login_proof(wire.transcript()),
         };
-        let answer = wire.ask(None, &request).await?;
+        let answer = match wire.ask(None, &request).await {
+            Err(error) if error.code() == "device_unknown" => {
+                self.was_removed().await?;
+                return Err(error);
+            }
+            other => other?,
+        };
         self.begin_session(answer, Changes::new()).await?;
+        self.own_view().await
+    }
+
+    pub(super) async fn recover(
+        &mut self,
+        account: AccountId,
+        recover: Recover,
+    ) -> Result<AccountView, Error> {
+        // A connection that belongs to the device that this was is of no use to the one it becomes.
+        let session = self.session.take();
+        let outcome = Box::pin(self.begin_generation(account, recover)).await;
+        if outcome.is_err() && self.session.is_none() && session.is_some() {
+            self.session = session;
+            self.attach().await?;
+        }
+        outcome
+    }
+
+    /// Begins a new generation of the account's devices with this one: the words open the identity
+    /// key, which signs this device's list. If the answer is lost, the next try begins the
+    /// generation after it.
+    async fn begin_generation(&mut self, account: AccountId, recover: Recover) -> Result<AccountView, Error> {
+        if self.own.as_ref().is_some_and(|own| own.slot.pending.is_none() && own.slot.account != account) {
+            return Err(Error::new("forbidden", "There is another account on this device already."));
+        }
+        let words = RecoveryWords::parse(&recover.words)?;
+        check_new_password(&recover.password)?;
+        let wire = self.fresh_connection().await?;
+        let (registration, password) = Registration::start(&recover.password, &mut crate::rng())?;
+        let proof = words.sign(&account, wire.transcript())?;
+        let start = command::RecoverStart { account: account.clone(), password, proof };
+        let stands = wire.ask(None, &start).await?;
+        let mut keys = stands.keys;
+        let fits = keys.account == account && keys.verify().is_ok();
+        let generation = keys.lists.last().filter(|_| fits).and_then(|list| list.generation.checked_add(1));
+        let generation = generation.ok_or_else(|| Error::internal("the account's keys do not verify"))?;
+        if let Some(known) = self.contacts.get(&account)
+            && *known.known.identity() != keys.identity_key
+        {
+            return Err(Error::new("identity_changed", "The server shows another identity of your account."));
+        }
+        let identity = SealedIdentity(stands.sealed_identity)
+            .open(&words, &account, &keys.identity_key)
+            .map_err(|_| Error::new("wrong_words", "These words do not open this account."))?;
+
+        let (events, owner, now) = (self.events.clone(), account.clone(), self.store.now());
+        let made = tokio::task::spawn_blocking(move || {
+            let secrets = generate_device(owner, now, &events)?;
+            let list = first_device_list(&identity, &secrets, generation, &mut crate::rng())?;
+            Ok::<_, Error>((secrets, list))
+        });
+        let (secrets, device_list) = made.await??;
+        self.events.tell(Event::SignUp { step: SignUpStep::Registering });
+        let record = finish_registration(registration, account.clone(), stands.password).await?;
+        let request = command::Recover {
+            account: account.clone(),
+            proof: secrets.sign_recovered(wire.transcript(), &record, &device_list.hash()),
+            password: record,
+            device_list: device_list.clone(),
+            prekey: first_prekey(&secrets)?,
+        };
+        let answer = wire.ask(None, &request).await?;
+
+        keys.lists.push(device_list);
+        keys.prekeys = vec![request.prekey];
+        let identity = keys.identity_key.fingerprint();
+        let mut row = ContactRow::first(
+            answer.nickname.clone(),
+            KnownAccount::first_contact(keys.clone()).map_err(|_| Error::internal("own keys"))?,
+        );
+        if let Some(before) = self.contacts.get(&account) {
+            row.known.clone_from(&before.known);
+            row.known.update(keys).map_err(|_| Error::internal("own keys"))?;
+        }
+        let slot = AccountSlot {
+            nickname: answer.nickname.clone(),
+            identity,
+            device: secrets.device().to_string(),
+            pending: None,
+            notices: Vec::new(),
+            account: account.clone(),
+        };
+        let mut changes = Changes::new();
+        changes.put_account(&account, serde_json::to_vec(&row)?);
+        changes.put(Slot::Device, secrets.to_secret_bytes()?.to_vec());
+        changes.remove(Slot::RecoveryWords);
+        store::put(&mut changes, Slot::Account, &slot)?;
+        for (room, open) in &mut self.rooms {
+            // The chains that this device sent with belong to the device that it was.
+            open.room.forget_sending();
+            changes.put_room(room, open.row()?);
+        }
+        self.contacts.insert(account, row);
+        self.own = Some(Own { slot, secrets });
+        self.begin_session(answer, changes).await?;
+        self.renew_rooms().await;
+        self.events.tell(Event::SignUp { step: SignUpStep::Done });
         self.own_view().await
     }
 

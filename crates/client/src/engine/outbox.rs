@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mildam_e2ee::{Body, Content, RoomError};
 use mildam_protocol::command;
 use mildam_protocol::records::{Message, RoomId};
-use mildam_vault::{Changes, OutboxRow, RoomRow};
+use mildam_vault::{Changes, OutboxRow};
 
 use super::Engine;
 use super::rooms::{TRIES, on_the_wire};
@@ -87,15 +87,18 @@ impl Engine {
         let outgoing: Outgoing = serde_json::from_slice(&row.body)?;
         let content = Content { sent_at: row.created_at, body: Body::Text(outgoing.text) };
         for _ in 0..TRIES {
+            self.check_identities(row.room)?;
+            if self.rooms.get(&row.room).is_some_and(|open| !open.read_back) {
+                self.catch_up(row.room).await?;
+            }
             let own = self.own.as_ref().ok_or_else(Error::no_account)?;
             let open = self.rooms.get_mut(&row.room).ok_or_else(|| Error::not_found("room"))?;
-            let now = crate::now();
-            match open.room.seal(&content, row.id, &own.secrets, &self.directory, now, &mut crate::rng()) {
+            let now = self.store.now();
+            match open.room.seal(&content, row.id, &own.secrets, &self.contacts, now, &mut crate::rng()) {
                 Ok(message) => {
                     row.sealed = Some(serde_json::to_vec(&message)?);
                     let mut changes = Changes::new();
-                    let state = open.room.to_secret_bytes()?;
-                    changes.put_room(&row.room, RoomRow { state, meta: serde_json::to_vec(&open.meta)? });
+                    changes.put_room(&row.room, open.row()?);
                     changes.put_outbox(row.clone());
                     self.commit(changes).await?;
                     return Ok(message);
@@ -109,12 +112,14 @@ impl Engine {
     }
 
     /// Announces a new epoch and reads it back, or reads the one that somebody else announced.
-    async fn announce(&mut self, room: RoomId) -> Result<(), Error> {
+    pub(super) async fn announce(&mut self, room: RoomId) -> Result<(), Error> {
         let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
         let members: Vec<_> = open.room.members().map(|member| member.account.clone()).collect();
         self.fetch_keys(&members).await?;
+        self.check_identities(room)?;
         let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
-        let epoch = open.room.announce(self.secrets()?, &self.directory, &mut crate::rng())?;
+        let epoch =
+            open.room.announce(self.secrets()?, &self.contacts, self.store.now(), &mut crate::rng())?;
         match self.ask(&command::EpochAnnounce { epoch: on_the_wire(epoch) }).await {
             Err(error) if error.code() != "stale" => Err(error),
             _ => self.catch_up(room).await,

@@ -3,7 +3,7 @@
 use mildam_e2ee::{NewChange, NewEpoch, Room, RoomProfile};
 use mildam_protocol::command;
 use mildam_protocol::records::{AccountId, ReceiptKind, RoomId, RoomKind};
-use mildam_vault::{Changes, RoomRow};
+use mildam_vault::Changes;
 
 use super::Engine;
 use crate::error::Error;
@@ -60,7 +60,8 @@ impl Engine {
     ) -> Result<RoomView, Error> {
         for _ in 0..TRIES {
             self.fetch_keys(&others).await?;
-            if others.iter().any(|other| !self.directory.contains_key(other)) {
+            self.check_changed(&others)?;
+            if others.iter().any(|other| self.contacts.get(other).is_none()) {
                 return Err(Error::new("not_friends", "A room can be made with friends only."));
             }
             let new = Room::create(
@@ -68,8 +69,8 @@ impl Engine {
                 &others,
                 profile.as_ref(),
                 self.secrets()?,
-                &self.directory,
-                crate::now(),
+                &self.contacts,
+                self.store.now(),
                 &mut crate::rng(),
             )?;
             let request = command::RoomCreate { change: new.change, epoch: on_the_wire(new.epoch) };
@@ -103,12 +104,13 @@ impl Engine {
                 open.room.members().map(|member| member.account.clone()).collect();
             everybody.extend(new.iter().cloned());
             self.fetch_keys(&everybody).await?;
-            if new.iter().any(|account| !self.directory.contains_key(account)) {
+            self.check_changed(&everybody)?;
+            if new.iter().any(|account| self.contacts.get(account).is_none()) {
                 return Err(Error::new("not_friends", "Only friends can be invited."));
             }
             let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
             let change =
-                open.room.add(&new, self.secrets()?, &self.directory, crate::now(), &mut crate::rng())?;
+                open.room.add(&new, self.secrets()?, &self.contacts, self.store.now(), &mut crate::rng())?;
             match self.ask(&change_command(change)).await {
                 Err(error) if error.code() == "stale" => {}
                 Err(error) => return Err(error),
@@ -123,7 +125,7 @@ impl Engine {
         for _ in 0..TRIES {
             self.catch_up(room).await?;
             let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
-            let change = open.room.leave(self.secrets()?, &self.directory, crate::now())?;
+            let change = open.room.leave(self.secrets()?, &self.contacts, self.store.now())?;
             match self.ask(&change_command(change)).await {
                 Err(error) if error.code() == "stale" => {}
                 Err(error) => return Err(error),
@@ -143,14 +145,26 @@ impl Engine {
         open.meta.read_seq = seq;
         open.meta.unread = self.store.read(move |vault| Ok(vault.unread(&room, seq, &own)?)).await?;
         let mut changes = Changes::new();
-        let row = RoomRow { state: open.room.to_secret_bytes()?, meta: serde_json::to_vec(&open.meta)? };
-        changes.put_room(&room, row);
+        changes.put_room(&room, open.row()?);
         self.commit(changes).await?;
         self.receipts_due.insert((room, ReceiptKind::Read), seq);
         let view = self.room_view(room).await?;
         self.events.tell(Event::Room { room: view });
         self.send_receipts().await;
         Ok(())
+    }
+
+    /// The person knows that the log was shown differently to others, and goes on.
+    pub(super) async fn end_block(&mut self, room: RoomId) -> Result<RoomView, Error> {
+        let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
+        open.room.end_block()?;
+        open.meta.blocked = None;
+        let mut changes = Changes::new();
+        changes.put_room(&room, open.row()?);
+        self.commit(changes).await?;
+        self.tell_room(room).await;
+        self.flush().await;
+        self.room_view(room).await
     }
 
     pub(super) async fn tell_room(&self, room: RoomId) {

@@ -1,17 +1,17 @@
 //! Reading: what the relay has and this device has not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mildam_e2ee::{Accepted, Body, NotAccepted, Reader, Room, RoomError};
 use mildam_protocol::command::{self, MAX_PAGE, MAX_RECEIPTS, RoomSummary};
 use mildam_protocol::records::{
     AccountId, ClientMessageId, LogItem, LogPosition, Receipt, ReceiptKind, RoomId,
 };
-use mildam_vault::{Changes, HistoryRow, RoomRow};
+use mildam_vault::{Changes, HistoryRow};
 
 use super::{Engine, OpenRoom};
 use crate::error::Error;
-use crate::model::{Event, MessageContent, MessageView};
+use crate::model::{Event, MessageContent, MessageView, Notice};
 use crate::store::{self, Hashes, RoomMeta};
 
 /// What reading a batch of items came to.
@@ -20,6 +20,12 @@ struct Batch {
     hashes: BTreeMap<u64, mildam_protocol::records::Hash>,
     lines: Vec<HistoryRow>,
     sent: Vec<ClientMessageId>,
+    /// Places of lines that only say why an item was not accepted.
+    refused: BTreeSet<u64>,
+    /// What the newest line says.
+    last: Option<MessageContent>,
+    /// A message of this very device was among them that it does not know.
+    put_back: bool,
     /// The next item is not there: the log must be asked.
     gap: bool,
 }
@@ -33,7 +39,9 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) async fn sync_rooms(&mut self) -> Result<(), Error> {
+    /// Reads what is new in all rooms; false if one of them could not be read.
+    pub(super) async fn sync_rooms(&mut self) -> Result<bool, Error> {
+        let mut complete = true;
         let list = self.ask(&command::RoomList {}).await?;
         let own = self.secrets()?.account().clone();
         for summary in list.rooms {
@@ -47,6 +55,7 @@ impl Engine {
                     return Err(error);
                 }
                 tracing::warn!(code = error.code(), "a room cannot be read");
+                complete = false;
                 continue;
             }
             self.owe_receipts(&summary, &own);
@@ -55,7 +64,7 @@ impl Engine {
             }
         }
         self.send_receipts().await;
-        Ok(())
+        Ok(complete)
     }
 
     /// A room that this device did not know, or knows up to its leaving only.
@@ -70,9 +79,9 @@ impl Engine {
             read_seq: 0,
             left: false,
             blocked: None,
-            since: crate::now(),
+            since: self.store.now(),
         });
-        let open = OpenRoom { room: Room::joining(summary.room, summary.start), meta };
+        let open = OpenRoom { room: Room::joining(summary.room, summary.start), meta, read_back: false };
         self.rooms.insert(summary.room, open);
     }
 
@@ -95,7 +104,7 @@ impl Engine {
 
     pub(super) async fn on_log(&mut self, room: RoomId, item: LogItem) -> Result<(), Error> {
         if self.rooms.get(&room).is_none_or(|open| open.meta.left) {
-            return self.sync_rooms().await;
+            return self.sync_rooms().await.map(|_| ());
         }
         if self.take(room, vec![item]).await? {
             self.catch_up(room).await?;
@@ -122,6 +131,9 @@ impl Engine {
                 return Err(Error::internal("the relay's log has a gap"));
             }
             if !page.more || empty {
+                if let Some(open) = self.rooms.get_mut(&room) {
+                    open.read_back = true;
+                }
                 return Ok(());
             }
         }
@@ -137,7 +149,7 @@ impl Engine {
                 break;
             }
         }
-        self.store_batch(room, &batch).await?;
+        self.store_batch(room, &mut batch).await?;
         Ok(batch.gap)
     }
 
@@ -162,7 +174,7 @@ impl Engine {
         let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
         let hashes = Hashes { store: &self.store, room, batch: &batch.hashes };
         let reader =
-            Reader { secrets: &own.secrets, directory: &self.directory, hashes: &hashes, keys_are_fresh };
+            Reader { secrets: &own.secrets, directory: &self.contacts, hashes: &hashes, keys_are_fresh };
         let outcome = open.room.accept(item, &reader, &mut crate::rng());
         let at = open.room.position();
         match outcome {
@@ -175,9 +187,21 @@ impl Engine {
             Err(NotAccepted::Refused(refusal)) => {
                 tracing::warn!(code = refusal.code, "an item of a log was refused");
                 let code = refusal.code.to_owned();
-                batch.note(item, at, refusal.sender, MessageContent::Refused { code });
+                let content = match refusal.code {
+                    "before_device" => MessageContent::BeforeDevice,
+                    _ => MessageContent::Refused { code },
+                };
+                // One line stands for all that this device was too late for.
+                let last = batch.last.as_ref().or(open.meta.last.as_ref().map(|last| &last.content));
+                if content != MessageContent::BeforeDevice || last != Some(&content) {
+                    batch.refused.insert(at.seq);
+                    batch.note(item, at, refusal.sender, content);
+                }
             }
-            Ok(accepted) => batch.accepted(item, at, accepted, own.secrets.account()),
+            Ok(accepted) => {
+                batch.put_back |= matches!(&accepted, Accepted::Message(message) if message.unknown_own);
+                batch.accepted(item, at, accepted, own.secrets.account());
+            }
         }
         if matches!(item, LogItem::Entry { .. }) {
             batch.hashes.insert(at.seq, at.hash);
@@ -185,8 +209,19 @@ impl Engine {
         Ok(Vec::new())
     }
 
-    async fn store_batch(&mut self, room: RoomId, batch: &Batch) -> Result<(), Error> {
+    async fn store_batch(&mut self, room: RoomId, batch: &mut Batch) -> Result<(), Error> {
         let own = self.secrets()?.account().clone();
+        if !batch.refused.is_empty() {
+            // A log that is read once more, after a repair, is refused where its keys are gone: what
+            // was read there before stays.
+            let refused = std::mem::take(&mut batch.refused);
+            let read = move |vault: &mildam_vault::Vault| {
+                let known = |seq: &u64| vault.has_message(&room, *seq);
+                refused.into_iter().map(|seq| Ok((seq, known(&seq)?))).collect::<Result<Vec<_>, Error>>()
+            };
+            let known = self.store.read(read).await?;
+            batch.lines.retain(|line| !known.contains(&(line.seq, true)));
+        }
         let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
         let views: Vec<MessageView> =
             batch.lines.iter().map(|row| store::line_view(&room, row, &own)).collect::<Result<_, _>>()?;
@@ -201,10 +236,17 @@ impl Engine {
         for row in &batch.lines {
             changes.put_message(&room, row.clone());
         }
-        let row = RoomRow { state: open.room.to_secret_bytes()?, meta: serde_json::to_vec(&open.meta)? };
-        changes.put_room(&room, row);
+        changes.put_room(&room, open.row()?);
+        if batch.put_back {
+            tracing::warn!("this device's state was put back to an earlier one");
+            let own = self.own.as_mut().ok_or_else(Error::no_account)?;
+            own.note(Notice::StatePutBack, &mut changes)?;
+        }
         let (position, left) = (open.room.position().seq, open.meta.left);
         self.commit(changes).await?;
+        if batch.put_back {
+            self.tell_state().await;
+        }
         if views.iter().any(|view| view.from != own.as_str()) && !left {
             self.receipts_due.insert((room, ReceiptKind::Delivered), position);
         }
@@ -222,7 +264,7 @@ impl Engine {
             let Some(open) = self.rooms.get(&room) else { return Ok(()) };
             let batch = BTreeMap::new();
             let hashes = Hashes { store: &self.store, room, batch: &batch };
-            match open.room.verify_receipt(&receipt, &self.directory, &hashes) {
+            match open.room.verify_receipt(&receipt, &self.contacts, &hashes) {
                 Ok(()) => break,
                 Err(RoomError::UnknownKeys(account)) if !asked => {
                     asked = true;
@@ -311,6 +353,7 @@ impl Batch {
             MessageContent::Text { text, .. } => Some(text.clone()),
             _ => None,
         };
+        self.last = Some(content.clone());
         match serde_json::to_vec(content) {
             Ok(body) => self.lines.push(HistoryRow { seq: at.seq, id, from, sent_at, body, text }),
             Err(_) => tracing::error!("a line cannot be encoded"),

@@ -1,0 +1,14 @@
+//! Clients and a real relay in one process, over TLS.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails by panicking says where"
+)]
+
+mod keys;
+mod talk;
+mod vault;
+mod world;
