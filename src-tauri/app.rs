@@ -1,5 +1,6 @@
 //! The app: one client, opened when the vault is unlocked.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mildam_client::{Client, Error, Unlock, UnlockKind};
@@ -20,17 +21,22 @@ const EVENT: &str = "mildam";
 pub(crate) struct CommandError {
     code: String,
     message: String,
+    details: BTreeMap<String, String>,
 }
 
 impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
-        Self { code: error.code().to_owned(), message: error.to_string() }
+        Self { code: error.code().to_owned(), message: error.to_string(), details: error.details().clone() }
     }
 }
 
 impl CommandError {
     fn locked() -> Self {
-        Self { code: "locked".to_owned(), message: "Unlock Mildam first.".to_owned() }
+        Self {
+            code: "locked".to_owned(),
+            message: "Unlock Mildam first.".to_owned(),
+            details: BTreeMap::new(),
+        }
     }
 }
 
@@ -96,6 +102,24 @@ impl Shell {
         });
         *slot = Some(client);
         Ok(())
+    }
+
+    /// What the vault is opened with.
+    pub(crate) fn protection(&self) -> Option<UnlockKind> {
+        mildam_client::unlock_kind(&self.home)
+    }
+
+    /// Closes the vault until the passphrase is given again. Keys and texts leave memory with it.
+    pub(crate) async fn lock(&self) -> Result<Gate, CommandError> {
+        if self.protection() != Some(UnlockKind::Passphrase) {
+            return Err(CommandError {
+                code: "no_passphrase".to_owned(),
+                message: "There is no passphrase to unlock with.".to_owned(),
+                details: BTreeMap::new(),
+            });
+        }
+        self.shut_down().await;
+        Ok(Gate::Passphrase)
     }
 
     async fn shut_down(&self) {

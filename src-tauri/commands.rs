@@ -1,6 +1,7 @@
 //! The commands: each forwards one call to the client.
 
 mod account;
+mod contacts;
 mod friends;
 mod gate;
 mod messages;
@@ -17,13 +18,23 @@ pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'stat
     tauri::generate_handler![
         gate::boot,
         gate::unlock,
+        gate::lock,
+        gate::protection,
+        gate::erase_now,
         gate::state,
         gate::reconnect,
         account::connect,
         account::sign_up,
         account::log_in,
+        account::recover,
+        account::dismiss,
         account::log_out,
         account::confirm_recovery_words,
+        contacts::contact,
+        contacts::set_verified,
+        contacts::compare_safety_number,
+        contacts::compare_picture,
+        contacts::decide_identity,
         friends::friends,
         friends::request_friend,
         friends::accept_friend,
@@ -32,6 +43,7 @@ pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'stat
         rooms::open_direct,
         rooms::create_group,
         rooms::invite,
+        rooms::end_block,
         rooms::leave,
         messages::send,
         messages::history,

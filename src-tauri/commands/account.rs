@@ -1,6 +1,6 @@
 //! Getting an account, and a session.
 
-use mildam_client::{AccountView, ServerView, SignUp};
+use mildam_client::{AccountView, Notice, Recover, ServerView, SignUp};
 use tauri::State;
 use zeroize::Zeroizing;
 
@@ -31,6 +31,22 @@ pub(crate) async fn log_in(
     password: String,
 ) -> Answer<AccountView> {
     Ok(shell.client().await?.log_in(&account, Zeroizing::new(password)).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn recover(
+    shell: State<'_, Shell>,
+    account: String,
+    words: String,
+    password: String,
+) -> Answer<AccountView> {
+    let recover = Recover { account, words: Zeroizing::new(words), password: Zeroizing::new(password) };
+    Ok(shell.client().await?.recover(recover).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn dismiss(shell: State<'_, Shell>, notice: Notice) -> Answer<()> {
+    Ok(shell.client().await?.dismiss(notice).await?)
 }
 
 #[tauri::command]

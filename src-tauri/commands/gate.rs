@@ -1,6 +1,6 @@
 //! Opening the vault, and where everything stands.
 
-use mildam_client::{ClientState, Unlock};
+use mildam_client::{ClientState, Unlock, UnlockKind};
 use tauri::{AppHandle, State};
 use zeroize::Zeroizing;
 
@@ -15,6 +15,25 @@ pub(crate) async fn boot(app: AppHandle, shell: State<'_, Shell>) -> Answer<Gate
 #[tauri::command]
 pub(crate) async fn unlock(app: AppHandle, shell: State<'_, Shell>, passphrase: String) -> Answer<()> {
     shell.open(&app, Unlock::Passphrase(Zeroizing::new(passphrase))).await
+}
+
+#[tauri::command]
+pub(crate) async fn lock(shell: State<'_, Shell>) -> Answer<Gate> {
+    shell.lock().await
+}
+
+/// `passphrase` or `keyring`.
+#[tauri::command]
+pub(crate) fn protection(shell: State<'_, Shell>) -> &'static str {
+    match shell.protection() {
+        Some(UnlockKind::Passphrase) => "passphrase",
+        _ => "keyring",
+    }
+}
+
+#[tauri::command]
+pub(crate) async fn erase_now(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.client().await?.erase_now().await?)
 }
 
 #[tauri::command]

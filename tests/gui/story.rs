@@ -15,7 +15,7 @@ const KOREAN: [(&str, &str); 2] =
 const ENGLISH: [&str; 2] = ["Yes, gladly! Where shall we meet?", "At the cafe by the station."];
 
 /// Where the pictures go that the pages of the project show.
-fn screenshots() -> Result<PathBuf> {
+pub(crate) fn screenshots() -> Result<PathBuf> {
     let relay = program("mildam-relay")?;
     let folder = relay.ancestors().nth(2).context("the target folder")?.join("screenshots");
     std::fs::create_dir_all(&folder)?;

@@ -84,6 +84,13 @@ impl<'a> Window<'a> {
         Ok(usize::try_from(answer.as_u64().context("a count")?)?)
     }
 
+    /// All text that it shows.
+    pub fn text(&self) -> Result<String> {
+        let script = "return document.body.innerText";
+        let answer = self.post("execute/sync", &json!({"script": script, "args": []}))?;
+        Ok(answer.as_str().context("a text")?.to_owned())
+    }
+
     /// Gives the window the focus of the desktop.
     pub fn focus(&self) -> Result<()> {
         self.desktop.focus(&self.id)
@@ -123,6 +130,11 @@ impl Element<'_> {
     /// Puts the cursor into it and types a text, without an input method.
     pub fn enter(&self, text: &str) -> Result<()> {
         self.post("value", &json!({"text": text})).map(drop)
+    }
+
+    /// Empties a field.
+    pub fn clear(&self) -> Result<()> {
+        self.post("clear", &json!({})).map(drop)
     }
 
     /// The value of a property, as JavaScript sees it.

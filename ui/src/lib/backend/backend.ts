@@ -1,10 +1,12 @@
 import type {
   AccountView,
   ClientState,
+  ContactView,
   Event,
   FriendsView,
   HistoryPage,
   MessageView,
+  Notice,
   RoomView,
   SearchHit,
   ServerView,
@@ -17,13 +19,16 @@ export type Gate = 'open' | 'passphrase' | 'new_passphrase'
 export interface Failure {
   code: string
   message: string
+  /** What the words for the code need to know, by name. */
+  details: Record<string, string>
 }
 
 export function failureOf(error: unknown): Failure {
   if (typeof error === 'object' && error !== null && 'code' in error && 'message' in error) {
-    return { code: String(error.code), message: String(error.message) }
+    const details = 'details' in error ? (error.details as Record<string, string>) : {}
+    return { code: String(error.code), message: String(error.message), details }
   }
-  return { code: 'internal', message: String(error) }
+  return { code: 'internal', message: String(error), details: {} }
 }
 
 /** Everything that the window can ask of the program behind it. */
@@ -31,6 +36,9 @@ export interface Backend {
   listen(tell: (event: Event) => void): Promise<() => void>
   boot(): Promise<Gate>
   unlock(passphrase: string): Promise<void>
+  lock(): Promise<Gate>
+  protection(): Promise<'passphrase' | 'keyring'>
+  eraseNow(): Promise<void>
   state(): Promise<ClientState>
   reconnect(): Promise<void>
   connect(link: string): Promise<ServerView>
@@ -41,8 +49,15 @@ export interface Backend {
     nickname: string
   }): Promise<AccountView>
   logIn(account: string, password: string): Promise<AccountView>
+  recover(form: { account: string; words: string; password: string }): Promise<AccountView>
+  dismiss(notice: Notice): Promise<void>
   logOut(): Promise<void>
   confirmRecoveryWords(): Promise<void>
+  contact(account: string): Promise<ContactView>
+  setVerified(account: string, verified: boolean): Promise<ContactView>
+  compareSafetyNumber(account: string, text: string): Promise<ContactView>
+  comparePicture(account: string, picture: Uint8Array): Promise<ContactView>
+  decideIdentity(account: string, accept: boolean): Promise<ContactView>
   friends(): Promise<FriendsView>
   requestFriend(account: string, greeting: string): Promise<void>
   acceptFriend(account: string): Promise<void>
@@ -51,6 +66,7 @@ export interface Backend {
   openDirect(account: string): Promise<RoomView>
   createGroup(name: string, accounts: string[]): Promise<RoomView>
   invite(room: string, accounts: string[]): Promise<void>
+  endBlock(room: string): Promise<RoomView>
   leave(room: string): Promise<void>
   send(room: string, text: string): Promise<MessageView>
   history(room: string, before: number | null, limit: number): Promise<HistoryPage>

@@ -27,7 +27,11 @@ logged_in: boolean,
 /**
  * The recovery words, as long as the user has not confirmed that they are written down.
  */
-recovery_words: Array<string> | null, };
+recovery_words: RecoveryWordsView | null, 
+/**
+ * What the user should know, until dismissed.
+ */
+notices: Array<Notice>, };
 
 /**
  * Everything a window needs to decide what to show first.
@@ -50,6 +54,56 @@ account: AccountView | null, };
  * Where the connection to the relay stands.
  */
 export type ConnectionState = "unconfigured" | "offline" | "connecting" | "setting_up" | "connected" | "online";
+
+/**
+ * Another person, and how far they are known.
+ */
+export type ContactView = { 
+/**
+ * Their account id.
+ */
+account: string, 
+/**
+ * Their nickname, or the id.
+ */
+nickname: string, 
+/**
+ * How far their identity is known.
+ */
+trust: TrustView, 
+/**
+ * Whether an identity of theirs was compared before.
+ */
+was_verified: boolean, 
+/**
+ * The safety number with the known identity.
+ */
+safety_number: SafetyNumberView, 
+/**
+ * The safety number with the other identity that the relay shows, if it does.
+ */
+offered: SafetyNumberView | null, 
+/**
+ * Their devices.
+ */
+devices: Array<DeviceView>, };
+
+/**
+ * A device of somebody.
+ */
+export type DeviceView = { 
+/**
+ * Its id, in base64url.
+ */
+device: string, 
+/**
+ * When it was made, in milliseconds since 1970 (UTC), by its own clock.
+ */
+added_at: number, 
+/**
+ * Whether it was online within the last 60 days. Others get no keys until they are back.
+ */
+active: boolean, };
 
 /**
  * Something changed. Every view can be read anew from the facade; events say which.
@@ -110,9 +164,9 @@ account: string,
  */
 nickname: string, 
 /**
- * The 60 digits of the safety number, in 12 groups of five, if their keys are known.
+ * How far their identity is known.
  */
-safety_number: Array<string> | null, };
+trust: TrustView, };
 
 /**
  * Friends and the requests in both directions.
@@ -159,7 +213,11 @@ nickname: string,
 /**
  * `owner`, `admin` or `member`.
  */
-role: string, };
+role: string, 
+/**
+ * How far their identity is known.
+ */
+trust: TrustView, };
 
 /**
  * What stands in a line of a conversation.
@@ -180,7 +238,7 @@ accounts: Array<string>, } | { "kind": "member_left" } | { "kind": "refused",
 /**
  * The error code.
  */
-code: string, } | { "kind": "needs_newer_version" };
+code: string, } | { "kind": "before_device" } | { "kind": "needs_newer_version" };
 
 /**
  * How far a message has come.
@@ -219,6 +277,24 @@ sent_at: number,
  * How far it has come.
  */
 state: MessageState, };
+
+/**
+ * Something that concerns the whole account, and that the user should know.
+ */
+export type Notice = "state_put_back" | "device_removed" | "vault_repaired";
+
+/**
+ * The recovery words. Both lists stand for the same secret: either can be typed.
+ */
+export type RecoveryWordsView = { 
+/**
+ * Twelve English words.
+ */
+english: Array<string>, 
+/**
+ * Twelve Korean words, Hangul composed.
+ */
+korean: Array<string>, };
 
 /**
  * The kind of a room.
@@ -263,6 +339,23 @@ left: boolean,
 blocked: string | null, };
 
 /**
+ * What two people compare to know that nobody stands between them.
+ */
+export type SafetyNumberView = { 
+/**
+ * The 60 digits, in 12 groups of five.
+ */
+groups: Array<string>, 
+/**
+ * The digits as a QR code: an SVG path of unit squares, for `fill`.
+ */
+qr_path: string, 
+/**
+ * The width and height of the QR code, in unit squares, without a margin.
+ */
+qr_size: number, };
+
+/**
  * A message that a search found.
  */
 export type SearchHit = { 
@@ -300,3 +393,8 @@ fingerprint: string, };
  * A step of the key generation at sign-up, shown as it happens.
  */
 export type SignUpStep = "identity_key" | "wrap_key" | "device_key" | "pre_key" | "sealing" | "registering" | "done";
+
+/**
+ * How far somebody's identity is known.
+ */
+export type TrustView = "unverified" | "verified" | "changed";

@@ -16,6 +16,8 @@ export function noticeOf(message: MessageView): string {
     }
     case 'member_left':
       return t('notice.left', { name })
+    case 'before_device':
+      return t('notice.beforeDevice')
     case 'refused':
       return t('notice.refused', { name, code: message.content.code })
     case 'needs_newer_version':

@@ -1,3 +1,4 @@
+import { failureOf } from '../backend/backend'
 import { en, type Key } from './en'
 import { ko } from './ko'
 
@@ -15,10 +16,16 @@ class I18n {
       name in values ? String(values[name]) : whole,
     )
 
-  /** The words for an error code; unknown codes are an internal fault. */
-  error = (code: string): string => {
-    const key = `error.${code}`
-    return key in en ? this.t(key as Key) : this.t('error.internal')
+  /** The words for a failure; unknown codes are an internal fault. */
+  error = (code: string, details: Record<string, string> = {}): string => {
+    const key = details['word'] ? `error.${code}_guess` : `error.${code}`
+    return key in en ? this.t(key as Key, details) : this.t('error.internal')
+  }
+
+  /** The words for what a call threw. */
+  failure = (error: unknown): string => {
+    const { code, details } = failureOf(error)
+    return this.error(code, details)
   }
 
   time = (ms: number): string => this.#format(ms, { hour: 'numeric', minute: '2-digit' })

@@ -89,6 +89,18 @@ class Messenger {
     await this.reload()
   }
 
+  /** Closes the vault. Nothing that it showed stays in the window. */
+  async lock(): Promise<void> {
+    this.gate = await this.backend.lock()
+    this.client = null
+    this.friends = { friends: [], incoming: [], outgoing: [] }
+    this.rooms = []
+    this.conversation = null
+    this.#conversations.clear()
+    this.query = ''
+    this.hits = null
+  }
+
   /** Reads every view anew. */
   async reload(): Promise<void> {
     this.client = await this.backend.state()
@@ -103,7 +115,7 @@ class Messenger {
     try {
       return await action()
     } catch (error) {
-      this.tell(i18n.error(failureOf(error).code))
+      this.tell(i18n.failure(error))
       return null
     }
   }
