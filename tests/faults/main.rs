@@ -1,6 +1,7 @@
 //! What must hold when something goes wrong: broken bytes, killed programs, prying eyes.
 
 mod kills;
+mod malicious;
 mod peer;
 mod secrecy;
 mod set_up;

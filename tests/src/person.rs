@@ -1,13 +1,14 @@
 //! Somebody who uses the command line.
 
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{Listener, program};
+use crate::{Listener, PATIENCE, program};
 
 /// A person with a home folder of their own, who uses `mildam --home HOME --json`.
 #[derive(Clone, Debug)]
@@ -81,7 +82,8 @@ impl Person {
     /// Runs `mildam` with these arguments and `input` on stdin, to its end.
     ///
     /// # Errors
-    /// If it cannot be started or says something that is not JSON on stdout.
+    /// If it cannot be started, does not end for [`PATIENCE`], or says something that is not JSON on
+    /// stdout.
     pub fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<Answer> {
         let mut child = self
             .command(arguments)?
@@ -94,9 +96,16 @@ impl Person {
         // One that does not read its stdin closes it: that is its right.
         stdin.write_all(input.unwrap_or_default().as_bytes()).ok();
         drop(stdin);
-        let output = child.wait_with_output()?;
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let lines = String::from_utf8(output.stdout)?
+        let stdout = read(child.stdout.take().context("stdout of mildam")?);
+        let stderr = read(child.stderr.take().context("stderr of mildam")?);
+        let Ok(stdout) = stdout.recv_timeout(PATIENCE) else {
+            child.kill()?;
+            child.wait()?;
+            bail!("{} runs {arguments:?}, which does not end", self.account);
+        };
+        let stderr = String::from_utf8_lossy(&stderr.recv()?).into_owned();
+        let status = child.wait()?;
+        let lines = String::from_utf8(stdout)?
             .lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line:?}")))
             .collect::<Result<_>>()?;
@@ -105,7 +114,7 @@ impl Person {
             let text = |field: &str| Some(error.get("error")?.get(field)?.as_str()?.to_owned());
             Some((text("code")?, text("message")?))
         });
-        let code = output.status.code().context("mildam was ended by a signal")?;
+        let code = status.code().context("mildam was ended by a signal")?;
         Ok(Answer { code, lines, error, stderr })
     }
 
@@ -177,6 +186,17 @@ impl Person {
         command.env("MILDAM_PASSPHRASE", self.passphrase());
         Ok(command)
     }
+}
+
+/// Reads to the end, beside whatever else goes on.
+fn read(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).ok();
+        sender.send(bytes).ok();
+    });
+    receiver
 }
 
 impl Answer {
