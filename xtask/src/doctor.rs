@@ -10,6 +10,9 @@ use crate::shell::{find, output};
 /// The oldest Node that the UI's tools run on.
 const NODE: (u32, u32) = (20, 19);
 
+/// The oldest Python that the second implementation runs on.
+const PYTHON: (u32, u32) = (3, 11);
+
 /// Prints everything that is needed and whether it is here; fails if a build would.
 pub fn run() -> Result<()> {
     let node = check_node();
@@ -20,6 +23,9 @@ pub fn run() -> Result<()> {
     println!("\nTo run all tests");
     let tests = packages(Need::Test);
     line(find("tauri-driver").is_some(), "tauri-driver", "drives the app; `cargo xtask test` installs it");
+    let python = find_python();
+    let purpose = format!("a second implementation of the protocol: {}.{} or newer", PYTHON.0, PYTHON.1);
+    line(python.is_ok(), "python3, python3-venv", &purpose);
     println!("\nFor `cargo xtask ci` (left out where missing)");
     for (tool, purpose) in crate::ci::OPTIONAL_TOOLS {
         line(find(tool).is_some(), tool, purpose);
@@ -38,8 +44,12 @@ pub fn run() -> Result<()> {
         println!("\n{error:#}");
         lacking += 1;
     }
+    if let Err(error) = &python {
+        println!("\n{error:#}");
+    }
     println!();
     match (lacking, tests) {
+        (0, 0) if python.is_err() => println!("Everything that a build needs is here."),
         (0, 0) => println!("Nothing is missing."),
         (0, _) => println!("Everything that a build needs is here; `cargo xtask test` installs the rest."),
         _ => bail!("`cargo xtask demo` installs the missing packages on Debian and Ubuntu"),
@@ -62,6 +72,24 @@ pub fn check_node() -> Result<()> {
         bail!("Node is here, but npm is missing: {help}");
     }
     Ok(())
+}
+
+/// A Python that is new enough and can make virtual environments. Fails with words that help if there is none.
+pub fn find_python() -> Result<&'static str> {
+    // A virtual environment needs the packages that come with `ensurepip`, which Debian parts from Python.
+    let check =
+        format!("import ensurepip, sys, venv; sys.exit(sys.version_info < ({}, {}))", PYTHON.0, PYTHON.1);
+    let fits = |python: &&str| output(Command::new(python).args(["-c", &check])).is_some();
+    match ["python3", "python"].into_iter().find(fits) {
+        Some(python) => Ok(python),
+        None => bail!(
+            "Python {}.{} or newer with `venv` is missing: install it from https://www.python.org or your system's \
+             packages\n  Debian, Ubuntu: sudo apt install python3 python3-venv\n  Fedora: sudo dnf install python3\n  \
+             Arch: sudo pacman -S python",
+            PYTHON.0,
+            PYTHON.1
+        ),
+    }
 }
 
 /// Prints the packages of one kind and tells how many are missing.
