@@ -70,7 +70,7 @@ impl Shell {
             return Ok(Gate::Open);
         }
         if let Ok(passphrase) = std::env::var("MILDAM_PASSPHRASE") {
-            self.open(app, Unlock::Passphrase(Zeroizing::new(passphrase))).await?;
+            self.open(app, unlock_with(Some(passphrase))).await?;
             return Ok(Gate::Open);
         }
         match mildam_client::unlock_kind(&self.home) {
@@ -90,17 +90,17 @@ impl Shell {
         if slot.is_some() {
             return Ok(());
         }
-        let client = Client::open(&self.home, unlock).await?;
-        let mut events = client.subscribe();
-        let app = app.clone();
-        tauri::async_runtime::spawn(async move {
-            while let Some(event) = events.next().await {
-                if let Err(error) = app.emit(EVENT, event) {
-                    tracing::error!(%error, "an event did not reach the window");
-                }
-            }
-        });
-        *slot = Some(client);
+        *slot = Some(forwarding(app, Client::open(&self.home, unlock).await?));
+        Ok(())
+    }
+
+    /// Closes the vault, puts together what can be read of it, and opens that.
+    pub(crate) async fn repair(&self, app: &AppHandle, unlock: Unlock) -> Result<(), CommandError> {
+        let mut slot = self.client.lock().await;
+        if let Some(client) = slot.take() {
+            client.shut_down().await;
+        }
+        *slot = Some(forwarding(app, Client::repair(&self.home, unlock).await?));
         Ok(())
     }
 
@@ -127,6 +127,25 @@ impl Shell {
             client.shut_down().await;
         }
     }
+}
+
+/// What opens a vault: the passphrase that was typed, or else the keyring.
+pub(crate) fn unlock_with(passphrase: Option<String>) -> Unlock {
+    passphrase.map_or(Unlock::Keyring, |typed| Unlock::Passphrase(Zeroizing::new(typed)))
+}
+
+/// Sends on to the window what the client tells.
+fn forwarding(app: &AppHandle, client: Client) -> Client {
+    let mut events = client.subscribe();
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        while let Some(event) = events.next().await {
+            if let Err(error) = app.emit(EVENT, event) {
+                tracing::error!(%error, "an event did not reach the window");
+            }
+        }
+    });
+    client
 }
 
 /// Runs until the window is closed.

@@ -18,8 +18,10 @@ pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'stat
     tauri::generate_handler![
         gate::boot,
         gate::unlock,
+        gate::repair,
         gate::lock,
         gate::protection,
+        gate::change_unlock,
         gate::erase_now,
         gate::state,
         gate::reconnect,

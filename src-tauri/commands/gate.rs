@@ -1,11 +1,10 @@
 //! Opening the vault, and where everything stands.
 
-use mildam_client::{ClientState, Unlock, UnlockKind};
+use mildam_client::{ClientState, UnlockKind};
 use tauri::{AppHandle, State};
-use zeroize::Zeroizing;
 
 use super::Answer;
-use crate::app::{Gate, Shell};
+use crate::app::{Gate, Shell, unlock_with};
 
 #[tauri::command]
 pub(crate) async fn boot(app: AppHandle, shell: State<'_, Shell>) -> Answer<Gate> {
@@ -14,7 +13,17 @@ pub(crate) async fn boot(app: AppHandle, shell: State<'_, Shell>) -> Answer<Gate
 
 #[tauri::command]
 pub(crate) async fn unlock(app: AppHandle, shell: State<'_, Shell>, passphrase: String) -> Answer<()> {
-    shell.open(&app, Unlock::Passphrase(Zeroizing::new(passphrase))).await
+    shell.open(&app, unlock_with(Some(passphrase))).await
+}
+
+/// Without a passphrase, the keyring opens the vault.
+#[tauri::command]
+pub(crate) async fn repair(
+    app: AppHandle,
+    shell: State<'_, Shell>,
+    passphrase: Option<String>,
+) -> Answer<()> {
+    shell.repair(&app, unlock_with(passphrase)).await
 }
 
 #[tauri::command]
@@ -29,6 +38,16 @@ pub(crate) fn protection(shell: State<'_, Shell>) -> &'static str {
         Some(UnlockKind::Passphrase) => "passphrase",
         _ => "keyring",
     }
+}
+
+/// From one passphrase, or the keyring if there is none, to another.
+#[tauri::command]
+pub(crate) async fn change_unlock(
+    shell: State<'_, Shell>,
+    current: Option<String>,
+    next: Option<String>,
+) -> Answer<()> {
+    Ok(shell.client().await?.change_unlock(unlock_with(current), unlock_with(next)).await?)
 }
 
 #[tauri::command]

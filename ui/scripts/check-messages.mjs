@@ -28,7 +28,7 @@ const problems = [
     .filter(
       (key) =>
         !source.includes(`'${key}'`) &&
-        !/^(error|state|step|role|refused|alarm|wordlist)\./.test(key),
+        !/^(error|state|step|role|refused|alarm|wordlist|protects)\./.test(key),
     )
     .map((key) => `nothing uses ${key}`),
 ]

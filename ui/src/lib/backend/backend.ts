@@ -36,8 +36,12 @@ export interface Backend {
   listen(tell: (event: Event) => void): Promise<() => void>
   boot(): Promise<Gate>
   unlock(passphrase: string): Promise<void>
+  /** Without a passphrase, the keyring opens the vault. */
+  repair(passphrase: string | null): Promise<void>
   lock(): Promise<Gate>
   protection(): Promise<'passphrase' | 'keyring'>
+  /** From one passphrase, or the keyring if there is none, to another. */
+  changeUnlock(current: string | null, next: string | null): Promise<void>
   eraseNow(): Promise<void>
   state(): Promise<ClientState>
   reconnect(): Promise<void>

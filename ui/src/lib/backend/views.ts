@@ -281,7 +281,7 @@ state: MessageState, };
 /**
  * Something that concerns the whole account, and that the user should know.
  */
-export type Notice = "state_put_back" | "device_removed" | "vault_repaired";
+export type Notice = "state_put_back" | "device_removed" | "vault_damaged" | "vault_repaired";
 
 /**
  * The recovery words. Both lists stand for the same secret: either can be typed.

@@ -13,6 +13,23 @@ export const en = {
   'unlock.short': 'Use at least 8 characters.',
   'unlock.open': 'Unlock',
   'unlock.create': 'Begin',
+  'repair.title': 'Your messages are damaged',
+  'repair.text':
+    'Some of what Mildam keeps on this computer can no longer be read. It can be put together again from its last snapshot and from what is still readable. The damaged files are kept until the next day.',
+  'repair.submit': 'Repair',
+  'repair.busy': 'Repairing…',
+  'repair.later': 'Not now',
+  'protection.title': 'Protection',
+  'protects.passphrase': 'A passphrase opens the messages on this computer.',
+  'protects.keyring': 'The keyring of this computer opens the messages, without asking you.',
+  'protection.change': 'Change the passphrase…',
+  'protection.set': 'Choose a passphrase…',
+  'protection.current': 'Passphrase until now',
+  'protection.next': 'New passphrase',
+  'protection.hint': 'At least 8 characters. It cannot be recovered.',
+  'protection.submit': 'Change',
+  'protection.toKeyring': 'Use the keyring instead',
+  'protection.changed': 'Changed.',
   'welcome.title': 'Talk in private',
   'welcome.text':
     'Mildam encrypts what you write on this computer. The server only passes on what it cannot read.',
@@ -140,6 +157,8 @@ export const en = {
     'The data on this device came from an older copy. New keys were made in all rooms, so nothing is sent under an old one.',
   'alarm.device_removed':
     'This device was taken off your account: the recovery words were used, or another device removed it. If that was not you, use your words now.',
+  'alarm.vault_damaged':
+    'Part of the data on this device is damaged. What can be read can be put together again.',
   'alarm.vault_repaired':
     'The data on this device were damaged and put together again from what could be read. Some messages may be missing.',
   'recover.open': 'I have my recovery words',
@@ -184,7 +203,7 @@ export const en = {
   'error.wrong_passphrase': 'This is not the passphrase.',
   'error.vault_locked': 'Mildam is already running with this profile.',
   'error.vault_damaged':
-    'The messages on this computer are damaged. Keep the folder and restore a copy of it.',
+    'The messages on this computer are damaged. If they cannot be repaired, keep the folder and restore a copy of it.',
   'error.vault_newer': 'The messages were written by a newer version of Mildam. Update the app.',
   'error.keyring_unavailable':
     'The key in the system’s keyring cannot be read. Unlock the keyring and start again.',

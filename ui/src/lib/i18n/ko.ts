@@ -14,6 +14,23 @@ export const ko: Record<Key, string> = {
   'unlock.short': '8자 이상으로 정해 주세요.',
   'unlock.open': '열기',
   'unlock.create': '시작하기',
+  'repair.title': '대화 기록이 손상됐어요',
+  'repair.text':
+    '이 컴퓨터의 기록 일부를 더는 읽을 수 없어요. 마지막 복사본과 아직 읽을 수 있는 것을 모아 되살려요. 손상된 파일은 다음 날까지 남겨 둬요.',
+  'repair.submit': '되살리기',
+  'repair.busy': '되살리고 있어요…',
+  'repair.later': '나중에',
+  'protection.title': '보호',
+  'protects.passphrase': '암호를 알아야 이 컴퓨터의 대화를 열 수 있어요.',
+  'protects.keyring': '이 컴퓨터의 열쇠고리가 묻지 않고 대화를 열어요.',
+  'protection.change': '암호 바꾸기…',
+  'protection.set': '암호 정하기…',
+  'protection.current': '지금 암호',
+  'protection.next': '새 암호',
+  'protection.hint': '8자 이상이어야 하고, 잊으면 되찾을 수 없어요.',
+  'protection.submit': '바꾸기',
+  'protection.toKeyring': '열쇠고리 쓰기',
+  'protection.changed': '바꿨어요.',
   'welcome.title': '둘만의 이야기를 시작해요',
   'welcome.text': '쓴 글은 이 컴퓨터에서 암호화돼요. 서버는 읽지 못하고 전하기만 해요.',
   'welcome.link': '서버 링크',
@@ -139,6 +156,8 @@ export const ko: Record<Key, string> = {
     '이 기기의 데이터가 예전 복사본이에요. 옛 열쇠로 보내지 않도록 모든 대화방의 열쇠를 새로 만들었어요.',
   'alarm.device_removed':
     '이 기기가 계정에서 빠졌어요. 복구 단어를 썼거나 다른 기기가 뺐어요. 내가 한 일이 아니라면 지금 복구 단어를 쓰세요.',
+  'alarm.vault_damaged':
+    '이 기기의 데이터 일부가 손상됐어요. 읽을 수 있는 것을 모아 되살릴 수 있어요.',
   'alarm.vault_repaired':
     '이 기기의 데이터가 손상되어 읽을 수 있는 것으로 되살렸어요. 빠진 메시지가 있을 수 있어요.',
   'recover.open': '복구 단어가 있어요',
@@ -184,7 +203,7 @@ export const ko: Record<Key, string> = {
   'error.wrong_passphrase': '암호가 맞지 않아요.',
   'error.vault_locked': '이 프로필로 밀담이 이미 실행 중이에요.',
   'error.vault_damaged':
-    '이 컴퓨터의 대화 기록이 손상됐어요. 폴더를 그대로 두고 백업본을 되돌려 주세요.',
+    '이 컴퓨터의 대화 기록이 손상됐어요. 되살릴 수 없으면 폴더를 그대로 두고 백업본을 되돌려 주세요.',
   'error.vault_newer': '더 새로운 밀담이 쓴 기록이에요. 앱을 업데이트해 주세요.',
   'error.keyring_unavailable':
     '시스템 열쇠고리를 읽을 수 없어요. 열쇠고리를 열고 다시 시작해 주세요.',

@@ -74,17 +74,41 @@ class Messenger {
 
   async start(): Promise<void> {
     await this.backend.listen((event) => this.#on(event))
+    await this.boot()
+  }
+
+  /** Opens what opens without asking. */
+  async boot(): Promise<void> {
     try {
       this.gate = await this.backend.boot()
       if (this.gate === 'open') await this.reload()
     } catch (error) {
-      this.brokenCode = failureOf(error).code
-      this.gate = 'broken'
+      this.break(failureOf(error).code)
     }
   }
 
+  /** Shows what is wrong with the vault, and what can be done. */
+  break(code: string): void {
+    this.brokenCode = code
+    this.gate = 'broken'
+  }
+
   async unlock(passphrase: string): Promise<void> {
-    await this.backend.unlock(passphrase)
+    try {
+      await this.backend.unlock(passphrase)
+    } catch (error) {
+      if (failureOf(error).code !== 'vault_damaged') throw error
+      this.break('vault_damaged')
+      return
+    }
+    this.gate = 'open'
+    await this.reload()
+  }
+
+  /** Puts the vault together again from what can be read. */
+  async repair(passphrase: string | null): Promise<void> {
+    await this.backend.repair(passphrase)
+    this.#forget()
     this.gate = 'open'
     await this.reload()
   }
@@ -92,6 +116,10 @@ class Messenger {
   /** Closes the vault. Nothing that it showed stays in the window. */
   async lock(): Promise<void> {
     this.gate = await this.backend.lock()
+    this.#forget()
+  }
+
+  #forget(): void {
     this.client = null
     this.friends = { friends: [], incoming: [], outgoing: [] }
     this.rooms = []
