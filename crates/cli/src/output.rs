@@ -153,7 +153,10 @@ pub(crate) fn message_json(message: &MessageView) -> Value {
     });
     if let Some(fields) = json.as_object_mut() {
         match &message.content {
-            MessageContent::Text { text, .. } => drop(fields.insert("text".to_owned(), text.clone().into())),
+            MessageContent::Text { text, missing_before } => {
+                fields.insert("text".to_owned(), text.clone().into());
+                fields.insert("missing_before".to_owned(), (*missing_before).into());
+            }
             other => {
                 drop(fields.insert("notice".to_owned(), serde_json::to_value(other).unwrap_or_default()))
             }

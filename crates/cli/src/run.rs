@@ -254,7 +254,8 @@ async fn send(
                 return Err(Failure::Client(client.send_failure(room, &message.id).await?));
             }
             Some(message) if message.state != MessageState::Pending => return Ok(message),
-            _ => {}
+            // It may have been blocked by what was read meanwhile; the message waits.
+            _ => client.check_open(room).await?,
         }
         match events.next().await {
             None => return Err(Failure::Client(Error::offline())),

@@ -393,7 +393,7 @@ impl Client {
     /// Writes a message. It is stored at once and sent as soon as there is a connection.
     ///
     /// # Errors
-    /// `empty`, `too_long`, `not_found`, `not_member`; never `offline`.
+    /// `empty`, `too_long`, `not_found`, `not_member`, `blocked_room`, `identity_changed`; never `offline`.
     pub async fn send(&self, room: &str, text: &str) -> Result<MessageView, Error> {
         check_text(text)?;
         let room = parse_room(room)?;
@@ -409,9 +409,7 @@ impl Client {
             created_at: self.store.now(),
         };
         let stored = self.store.read(move |vault| {
-            if store::room_meta(vault, &room)?.left {
-                return Err(Error::new("not_member", "You are not a member of this room."));
-            }
+            store::check_open(vault, &room)?;
             let mut changes = Changes::new();
             changes.put_outbox(row);
             vault.commit(changes)?;
@@ -424,6 +422,16 @@ impl Client {
         // A full queue means that the engine will look at the outbox anyway.
         let _ = self.jobs.try_send(Job::Flush);
         Ok(message)
+    }
+
+    /// Whether anything can be sent to a room at the moment.
+    ///
+    /// # Errors
+    /// `not_found`, `not_member`, `blocked_room`, `identity_changed`. What waits already goes out when
+    /// that has ended.
+    pub async fn check_open(&self, room: &str) -> Result<(), Error> {
+        let room = parse_room(room)?;
+        self.store.read(move |vault| store::check_open(vault, &room)).await
     }
 
     /// Why a message in the state [`MessageState::Failed`](crate::MessageState::Failed) was refused.

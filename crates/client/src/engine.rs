@@ -102,6 +102,8 @@ pub(crate) struct Engine {
     own: Option<Own>,
     contacts: Contacts,
     rooms: BTreeMap<RoomId, OpenRoom>,
+    /// Whether what was missed has been read on this connection.
+    attached: bool,
     /// Receipts that the relay has not got yet.
     receipts_due: BTreeMap<(RoomId, ReceiptKind), u64>,
 }
@@ -166,6 +168,7 @@ impl Engine {
             own,
             contacts,
             rooms,
+            attached: false,
             receipts_due: BTreeMap::new(),
         };
         Ok((engine, link_out, connection_out))
@@ -241,6 +244,7 @@ impl Engine {
             News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
             News::Up(_, wire) => {
                 self.wire = Some(wire);
+                self.attached = false;
                 self.set_connection(ConnectionState::Connected).await;
                 if let Err(error) = self.attach().await {
                     tracing::info!(code = error.code(), "not attached");
@@ -249,6 +253,7 @@ impl Engine {
             News::Down(_, error) => {
                 tracing::info!(code = error.code(), "not connected");
                 self.wire = None;
+                self.attached = false;
                 self.down = error;
                 for open in self.rooms.values_mut() {
                     open.read_back = false;
@@ -256,7 +261,13 @@ impl Engine {
                 self.set_connection(ConnectionState::Offline).await;
             }
             News::Push(push) => {
-                if let Err(error) = self.on_push(*push).await {
+                let mut taken = self.on_push(*push).await;
+                let passed_over =
+                    self.wire.as_ref().is_some_and(|wire| self.news.is_empty() && wire.has_passed_over());
+                if taken.is_ok() && passed_over {
+                    taken = self.on_push(Push::CatchUp {}).await;
+                }
+                if let Err(error) = taken {
                     tracing::info!(code = error.code(), "a push was not taken");
                 }
             }
@@ -358,7 +369,9 @@ impl Engine {
         }
         self.connected().await?;
         match self.session {
-            Some(_) => Ok(()),
+            Some(_) if self.attached => Ok(()),
+            // What went wrong before may go well now.
+            Some(_) => self.attach().await,
             None => Err(Error::new("session_expired", "You are logged out: log in again.")),
         }
     }
@@ -391,7 +404,9 @@ impl Engine {
         let own = self.secrets()?.account().clone();
         self.on_keys_changed(own).await?;
         self.turn_prekey().await?;
-        self.sync().await
+        self.sync().await?;
+        self.attached = true;
+        Ok(())
     }
 
     async fn on_keys_changed(&mut self, account: AccountId) -> Result<(), Error> {

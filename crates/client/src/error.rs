@@ -41,6 +41,13 @@ impl Error {
         Self::new("no_account", "There is no account on this device yet.")
     }
 
+    pub(crate) fn identity_changed(accounts: &str) -> Self {
+        Self::new(
+            "identity_changed",
+            format!("The identity of {accounts} has changed. Decide about it first."),
+        )
+    }
+
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new("not_found", format!("There is no such {what}."))
     }

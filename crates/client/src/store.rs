@@ -382,6 +382,24 @@ pub(crate) fn rooms(vault: &Vault) -> Result<Vec<RoomView>, Error> {
     Ok(views.into_iter().map(|(_, view)| view).collect())
 }
 
+/// Whether anything can be sent to a room at the moment.
+pub(crate) fn check_open(vault: &Vault, id: &RoomId) -> Result<(), Error> {
+    let room = room(vault, id)?;
+    match room.blocked.as_deref() {
+        _ if room.left => Err(Error::new("not_member", "You are not a member of this room.")),
+        None => Ok(()),
+        Some("identity_changed") => {
+            let changed = room.members.iter().filter(|member| member.trust == TrustView::Changed);
+            let names: Vec<&str> = changed.map(|member| member.account.as_str()).collect();
+            Err(Error::identity_changed(&names.join(", ")))
+        }
+        Some(code) => Err(Error::new(
+            "blocked_room",
+            format!("Nothing can be sent to this room at the moment ({code})."),
+        )),
+    }
+}
+
 pub(crate) fn room(vault: &Vault, room: &RoomId) -> Result<RoomView, Error> {
     room_view(vault, *room, room_meta(vault, room)?, &People::read(vault)?, &own_account(vault)?)
 }

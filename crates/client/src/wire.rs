@@ -1,6 +1,7 @@
 //! A live connection, as the engine uses it: ask, and be answered.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use mildam_protocol::command::{Command, SessionId};
 use mildam_protocol::records::Hash;
 use mildam_protocol::session::{Incoming, Refusal, client};
 use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -33,6 +35,7 @@ struct Writer {
 pub(crate) struct Wire {
     writer: Arc<tokio::sync::Mutex<Writer>>,
     waiting: Waiting,
+    passed_over: Arc<AtomicBool>,
     transcript: Hash,
 }
 
@@ -41,6 +44,7 @@ pub(crate) struct Reading {
     opener: client::Opener,
     stream: ReadHalf<Box<dyn Stream>>,
     waiting: Waiting,
+    passed_over: Arc<AtomicBool>,
 }
 
 impl Wire {
@@ -49,13 +53,21 @@ impl Wire {
         let transcript = connection.established.transcript;
         let (sealer, opener) = connection.established.session.split();
         let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
+        let passed_over = Arc::new(AtomicBool::new(false));
         let writer = Writer { sealer, stream: write, next_id: 1 };
         let wire = Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             waiting: Arc::clone(&waiting),
+            passed_over: Arc::clone(&passed_over),
             transcript,
         };
-        (wire, Reading { opener, stream: read, waiting })
+        (wire, Reading { opener, stream: read, waiting, passed_over })
+    }
+
+    /// Whether pushes were passed over since it was asked last, because too many were waiting. What
+    /// they told must be asked for.
+    pub(crate) fn has_passed_over(&self) -> bool {
+        self.passed_over.swap(false, Ordering::AcqRel)
     }
 
     /// Hash of the connection's set-up, which login proofs are bound to.
@@ -110,11 +122,12 @@ impl Reading {
                         let _ = reply.send(outcome);
                     }
                 }
-                Ok(Incoming::Push(event)) => {
-                    if news.send(News::Push(event)).await.is_err() {
-                        break;
-                    }
-                }
+                // Pushes never make an answer wait: the engine may be waiting for it.
+                Ok(Incoming::Push(event)) => match news.try_send(News::Push(event)) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(_)) => self.passed_over.store(true, Ordering::Release),
+                    Err(TrySendError::Closed(_)) => break,
+                },
                 Ok(Incoming::UnknownPush) => tracing::debug!("a push of an unknown kind"),
                 Err(error) => {
                     tracing::warn!(%error, "the session ends");

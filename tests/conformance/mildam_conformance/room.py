@@ -24,6 +24,8 @@ from .records import (
     log_hash,
 )
 
+# What no honest relay can see: answered with an epoch of one's own, and no reason to stop.
+ANSWERED_BY_A_KEY = ("no_key", "bad_commitment", "bad_profile")
 MAX_JUMP = 1_024
 MESSAGES_IN_AN_EPOCH = 1_000
 EPOCH_LASTS = 7 * 24 * 3600 * 1000
@@ -295,7 +297,8 @@ class Room:
         except Refused as error:
             code = error.code
             epoch.lists, epoch.chains, epoch.sending = before, None, None
-            self._block(code, for_good=code in ("log_mismatch", "identity_changed"))
+            if code not in ANSWERED_BY_A_KEY:
+                self._block(code, for_good=code in ("log_mismatch", "identity_changed"))
         self.epoch, self.last_epoch = epoch, a.epoch
         if code is not None:
             return Seen("refused", code)
@@ -480,8 +483,7 @@ class Room:
         return self._announcement(now, self.version, self.head, sorted(self.members), profile)
 
     def _may_write(self) -> None:
-        # The answer to an epoch without a key is an epoch of one's own.
-        if self.blocked not in (None, "no_key"):
+        if self.blocked is not None:
             raise Refused("blocked", self.blocked)
 
     def _announcement(self, now: int, version: int, head: bytes, accounts: list[str], profile) -> dict:

@@ -58,11 +58,10 @@ fn a_members_dishonest_announcement_blocks_and_gets_no_message() -> Outcome {
     let hand = Hand::of(&alice)?;
     let honest = hand.announce(&room)?;
     let asleep = Home::keep(&bob)?;
-    let bends: [(Bend, &str); 11] = [
+    let bends: [(Bend, &str); 10] = [
         (|new| drop(new.announcement.recipients.pop()), "wrong_recipients"),
         (|new| new.announcement.recipients.iter_mut().for_each(stale), "unknown_keys"),
         (|new| new.announcement.recipients.extend(stranger()), "wrong_recipients"),
-        (|new| new.announcement.commitment = Hash::ZERO, "bad_commitment"),
         (|new| new.announcement.epoch = 3, "epoch_broken"),
         (|new| new.announcement.epoch = 1 << 63, "epoch_broken"),
         (|new| new.announcement.previous = None, "epoch_broken"),
@@ -75,17 +74,23 @@ fn a_members_dishonest_announcement_blocks_and_gets_no_message() -> Outcome {
         let mut new = honest.clone();
         bend(&mut new);
         new.announcement = hand.sign_epoch(new.announcement);
+        send_later(&stage, &bob, &room, "비밀")?;
+        let before = stage.middle.seen(|_| true).len();
         let blocked = given(&stage, &bob, &room, item(&new, "bob", 2))?;
         assert_eq!(blocked.as_deref(), Some(code), "{:?}", new.announcement);
-        // A wrong key, and wrong members: nothing is sent under either.
-        if code == "bad_commitment" || code == "wrong_recipients" {
-            send_later(&stage, &bob, &room, "비밀")?;
-            let before = stage.middle.seen(|_| true).len();
-            bob.done(&["sync"])?;
-            assert!(!has_sent(&stage, "bob", before), "Bob sends although {code}");
-        }
+        assert!(!has_sent(&stage, "bob", before), "Bob sends although {code}");
         asleep.restore(&bob)?;
     }
+    // A key that is not the one that was signed: no relay can see it, so it is answered with another key,
+    // which this relay does not take. Nothing is sent under it.
+    let mut new = honest.clone();
+    new.announcement.commitment = Hash::ZERO;
+    new.announcement = hand.sign_epoch(new.announcement);
+    assert_eq!(given(&stage, &bob, &room, item(&new, "bob", 2))?, None);
+    send_later(&stage, &bob, &room, "비밀")?;
+    bob.done(&["sync"])?;
+    assert_eq!(stage.middle.asked("bob", "message_send"), Vec::<Value>::new());
+    asleep.restore(&bob)?;
     // The same announcement without a fault is taken: it was the fault that was refused.
     assert_eq!(given(&stage, &bob, &room, item(&honest, "bob", 2))?, None);
     Ok(())
@@ -171,13 +176,17 @@ fn without_key(bend: fn(&mut Value, &Value)) -> Outcome {
     hear(&bob, &room, &["하나"])?;
     assert_refused(&bob, &room, &[("alice", "no_key")])?;
     assert_eq!(blocked(&bob, &room)?, None);
+    // He announced a key of his own at once, which the relay has spoiled like the one before. That he does
+    // not answer with another.
+    hear(&bob, &room, &["하나"])?;
+    assert_eq!(stage.middle.asked("bob", "epoch_announce").len(), 1);
     stage.middle.lift(rule);
-    // Before he sends, he announces a key of his own, and all goes on.
+    // Before he sends, he announces one, and all goes on.
     say(&bob, &room, "셋")?;
     hear(&alice, &room, &["하나", "둘", "셋"])?;
     say(&alice, &room, "넷")?;
     hear(&bob, &room, &["하나", "셋", "넷"])?;
-    assert_eq!(stage.middle.asked("bob", "epoch_announce").len(), 1);
+    assert_eq!(stage.middle.asked("bob", "epoch_announce").len(), 2);
     Ok(())
 }
 
@@ -223,7 +232,6 @@ fn garbage_wraps_by_a_member_are_answered_with_a_new_key() -> Outcome {
 
 // REQ C4: a key that one member spoils for all does not end the room for those who are honest.
 #[test]
-#[ignore = "a wrong commitment blocks every honest member, and then nobody may announce a good one"]
 fn a_wrong_commitment_by_a_member_does_not_end_the_room() -> Outcome {
     let stage = Stage::start()?;
     let ([alice, bob, carol], room) = stage.group()?;
@@ -243,7 +251,6 @@ fn a_wrong_commitment_by_a_member_does_not_end_the_room() -> Outcome {
 
 // REQ C4: after one altered announcement, honest handing-out heals.
 #[test]
-#[ignore = "an announcement that is refused unsigned and passed over is never read again"]
 fn a_forged_announcement_is_forgotten_when_the_true_one_comes() -> Outcome {
     let stage = Stage::start()?;
     let ([alice, bob, carol], room) = stage.group()?;
@@ -299,6 +306,7 @@ fn a_flood_of_announcements_is_stopped_and_read_by_all() -> Outcome {
     bob.done(&["sync"])?;
     assert_eq!(states(&bob, &room)?, ["pending"]);
     assert_eq!(stage.middle.asked("bob", "message_send"), Vec::<Value>::new());
-    assert_eq!(stage.middle.asked("bob", "epoch_announce").len(), 1);
+    // He asked for a key of his own once with each sync, and once for his message.
+    assert_eq!(stage.middle.asked("bob", "epoch_announce").len(), 3);
     Ok(())
 }

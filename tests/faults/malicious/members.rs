@@ -109,7 +109,6 @@ fn a_copied_message_id_takes_nothing_away() -> Outcome {
 
 // REQ M2: a window shows each line under its id: two of one id would be one line.
 #[test]
-#[ignore = "a copied message id stands twice in the history; windows take it for one line"]
 fn lines_of_a_history_have_ids_of_their_own() -> Outcome {
     let (_stage, [alice, _bob], room) = copied_id()?;
     hear(&alice, &room, &["하나", "가짜", "진짜"])?;

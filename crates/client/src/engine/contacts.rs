@@ -119,10 +119,7 @@ impl Engine {
     ) -> Result<(), Error> {
         match accounts.into_iter().find(|account| self.contacts.has_changed(account)) {
             None => Ok(()),
-            Some(account) => Err(Error::new(
-                "identity_changed",
-                format!("The identity of {account} has changed. Decide about it first."),
-            )),
+            Some(account) => Err(Error::identity_changed(account.as_str())),
         }
     }
 }

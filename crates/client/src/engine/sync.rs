@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mildam_e2ee::{Accepted, Body, NotAccepted, Reader, Room, RoomError};
 use mildam_protocol::command::{self, MAX_PAGE, MAX_RECEIPTS, RoomSummary};
 use mildam_protocol::records::{
-    AccountId, ClientMessageId, LogItem, LogPosition, Receipt, ReceiptKind, RoomId,
+    AccountId, ClientMessageId, Hash, LogItem, LogPosition, Receipt, ReceiptKind, RoomId,
 };
 use mildam_vault::{Changes, HistoryRow};
 
@@ -17,7 +17,7 @@ use crate::store::{self, Hashes, RoomMeta};
 /// What reading a batch of items came to.
 #[derive(Default)]
 struct Batch {
-    hashes: BTreeMap<u64, mildam_protocol::records::Hash>,
+    hashes: BTreeMap<u64, Hash>,
     lines: Vec<HistoryRow>,
     sent: Vec<ClientMessageId>,
     /// Places of lines that only say why an item was not accepted.
@@ -64,6 +64,7 @@ impl Engine {
             }
         }
         self.send_receipts().await;
+        self.renew_lost_keys().await;
         Ok(complete)
     }
 
@@ -110,6 +111,7 @@ impl Engine {
             self.catch_up(room).await?;
         }
         self.send_receipts().await;
+        self.renew_lost_keys().await;
         // A change of members or keys may be what a waiting message waited for.
         self.flush().await;
         Ok(())
@@ -126,11 +128,13 @@ impl Engine {
                 limit: MAX_PAGE,
             };
             let page = self.ask(&request).await?;
-            let empty = page.items.is_empty();
             if self.take(room, page.items).await? {
                 return Err(Error::internal("the relay's log has a gap"));
             }
-            if !page.more || empty {
+            let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+            let still =
+                (open.room.position().seq, open.room.epoch()) == (request.after_seq, request.after_epoch);
+            if !page.more || still {
                 if let Some(open) = self.rooms.get_mut(&room) {
                     open.read_back = true;
                 }
@@ -186,6 +190,13 @@ impl Engine {
             }
             Err(NotAccepted::Refused(refusal)) => {
                 tracing::warn!(code = refusal.code, "an item of a log was refused");
+                if let LogItem::Epoch { announcement, .. } = item
+                    && open.room.epoch() < announcement.epoch
+                {
+                    // No member has signed it. What follows may belong to the one that stands here in
+                    // truth, so it is not read before that is there.
+                    batch.gap = true;
+                }
                 let code = refusal.code.to_owned();
                 let content = match refusal.code {
                     "before_device" => MessageContent::BeforeDevice,
@@ -222,6 +233,7 @@ impl Engine {
             let known = self.store.read(read).await?;
             batch.lines.retain(|line| !known.contains(&(line.seq, true)));
         }
+        self.name_lines(room, &own, batch).await?;
         let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
         let views: Vec<MessageView> =
             batch.lines.iter().map(|row| store::line_view(&room, row, &own)).collect::<Result<_, _>>()?;
@@ -254,6 +266,36 @@ impl Engine {
             self.events.tell(Event::Message { message });
         }
         self.tell_room(room).await;
+        Ok(())
+    }
+
+    /// Sees to it that the id of a line is the line's alone: what others send may bear the id of a
+    /// message that is here already, or waits to be sent. Such a line is named by the log hash at its
+    /// place, like those that nobody wrote.
+    async fn name_lines(&self, room: RoomId, own: &AccountId, batch: &mut Batch) -> Result<(), Error> {
+        let mut ids: BTreeSet<ClientMessageId> = batch.sent.iter().copied().collect();
+        let others = batch.lines.iter().filter(|line| line.from != *own);
+        let others: Vec<(u64, ClientMessageId)> = others.map(|line| (line.seq, line.id)).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let read = move |vault: &mildam_vault::Vault| {
+            ids.extend(vault.outbox_of(&room)?.into_iter().map(|row| row.id));
+            let mut copies = BTreeSet::new();
+            for (seq, id) in others {
+                let elsewhere = vault.message_by_id(&room, &id)?.is_some_and(|line| line.seq != seq);
+                if elsewhere || !ids.insert(id) {
+                    copies.insert(seq);
+                }
+            }
+            Ok(copies)
+        };
+        let copies = self.store.read(read).await?;
+        for line in batch.lines.iter_mut().filter(|line| copies.contains(&line.seq)) {
+            if let Some(hash) = batch.hashes.get(&line.seq) {
+                line.id = name_of(hash);
+            }
+        }
         Ok(())
     }
 
@@ -316,6 +358,12 @@ impl Engine {
     }
 }
 
+/// The id of a line that has none of its own: the first bytes of the log hash at its place.
+fn name_of(hash: &Hash) -> ClientMessageId {
+    let id = hash.as_bytes().first_chunk().map_or([0; ClientMessageId::LENGTH], |bytes| *bytes);
+    ClientMessageId::from_bytes(id)
+}
+
 impl OpenRoom {
     /// Brings what is shown of the room up to its state and its new lines.
     fn refresh(&mut self, new: &[MessageView], own: &AccountId) {
@@ -363,9 +411,8 @@ impl Batch {
     /// A notice: a line that nobody wrote. It is named by the log hash at its place.
     fn note(&mut self, item: &LogItem, at: LogPosition, from: Option<AccountId>, content: MessageContent) {
         let LogItem::Entry { stored_at, .. } = item else { return };
-        let id = at.hash.as_bytes().first_chunk().map_or([0; ClientMessageId::LENGTH], |bytes| *bytes);
         if let Some(from) = from {
-            self.line(at, ClientMessageId::from_bytes(id), from, *stored_at, &content);
+            self.line(at, name_of(&at.hash), from, *stored_at, &content);
         }
     }
 

@@ -1,11 +1,11 @@
 //! What has to be done from time to time: new prekeys, old ones erased, keys of the vault changed.
 
-use mildam_e2ee::Directory;
+use mildam_e2ee::{DeviceSecrets, Directory};
 use mildam_protocol::command;
 use mildam_protocol::records::RoomId;
 use mildam_vault::{Changes, Slot};
 
-use super::{Engine, Own};
+use super::{Engine, OpenRoom, Own};
 use crate::error::Error;
 use crate::model::Notice;
 use crate::store;
@@ -167,15 +167,23 @@ impl Engine {
         tended
     }
 
-    /// Rooms whose key this device lacks, or whose members' devices have changed, get a new one now
-    /// and not with the next message: after devices were shut out.
+    /// Rooms whose members' devices have changed get a new key now and not with the next message:
+    /// after devices were shut out.
     pub(super) async fn renew_rooms(&mut self) {
-        let due = |room: &&RoomId| {
-            self.rooms.get(room).is_some_and(|open| {
-                !open.meta.left && open.room.needs_epoch(self.store.now(), &self.contacts)
-            })
-        };
-        let rooms: Vec<RoomId> = self.rooms.keys().filter(due).copied().collect();
+        let now = self.store.now();
+        self.renew(|engine, open| open.room.needs_epoch(now, &engine.contacts)).await;
+    }
+
+    /// Rooms whose key this device could not get at get a new one, or it would read nothing of them
+    /// until it writes.
+    pub(super) async fn renew_lost_keys(&mut self) {
+        let Ok(device) = self.secrets().map(DeviceSecrets::device) else { return };
+        self.renew(|_, open| open.read_back && open.room.lacks_key(&device)).await;
+    }
+
+    async fn renew(&mut self, due: impl Fn(&Self, &OpenRoom) -> bool) {
+        let due = self.rooms.iter().filter(|(_, open)| !open.meta.left && due(self, open));
+        let rooms: Vec<RoomId> = due.map(|(room, _)| *room).collect();
         for room in rooms {
             if let Err(error) = self.announce(room).await {
                 tracing::info!(code = error.code(), "a room's key was not renewed");

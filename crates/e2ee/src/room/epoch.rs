@@ -45,6 +45,9 @@ pub(super) struct Epoch {
     /// The announcement brought no profile.
     #[serde(default)]
     pub(super) bare: bool,
+    /// The device that announced it.
+    #[serde(default)]
+    announcer: Option<DeviceId>,
 }
 
 const fn no_key() -> Rule {
@@ -85,6 +88,7 @@ impl Epoch {
             own: None,
             without: why,
             bare: announcement.profile.is_none(),
+            announcer: Some(announcement.announcer_device),
         }
     }
 }
@@ -274,6 +278,15 @@ impl Room {
             // Its announcer had none, and whoever came with it has none now.
             || (epoch.bare && self.profile.is_some())
             || lists_moved()
+    }
+
+    /// Whether this device should announce an epoch at once, and not only before it sends: it could
+    /// not get at the key of the present one, so it would read nothing of what others write. Not if
+    /// it announced that one itself: whoever spoiled its key would spoil the next one too.
+    #[must_use]
+    pub fn lacks_key(&self, device: &DeviceId) -> bool {
+        let other = |epoch: &Epoch| epoch.own.is_none() && epoch.announcer.is_none_or(|by| by != *device);
+        self.blocked.is_none() && self.membership.is_some() && self.epoch.as_ref().is_some_and(other)
     }
 
     /// Makes a new epoch for the room as it is.

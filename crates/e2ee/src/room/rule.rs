@@ -84,12 +84,13 @@ pub(super) struct Block {
 impl Block {
     /// What a broken rule does to the room. A bad message is one person's fault, unless it shows
     /// another log; after a bad change or epoch, what is true of the room is no longer known. A
-    /// key that does not open is answered with a new epoch.
+    /// key that does not open, or not to what its announcer had signed, is answered with a new epoch:
+    /// no honest relay can see it, and a member must not be able to end a room by it.
     pub(super) fn by(rule: Rule, kind: ItemKind) -> Option<Self> {
         let blocks = match kind {
             ItemKind::Change => true,
             ItemKind::Message => rule == Rule::LogMismatch,
-            ItemKind::Epoch => rule != Rule::NoKey,
+            ItemKind::Epoch => !matches!(rule, Rule::NoKey | Rule::BadCommitment | Rule::BadProfile),
         };
         let heals = kind == ItemKind::Epoch && !matches!(rule, Rule::LogMismatch | Rule::IdentityChanged);
         blocks.then_some(Self { rule, heals })

@@ -143,12 +143,12 @@ fn a_forged_announcement_blocks_but_does_not_take_the_epochs_place() {
 #[test]
 fn a_signed_epoch_that_breaks_a_rule_counts_and_the_next_good_one_heals() {
     let (mut log, alice, mut bob, outcome) = announced(|new| new.announcement.commitment = Hash::ZERO);
-    assert_eq!(refused(outcome), "bad_commitment");
+    assert_eq!((refused(outcome), bob.room.blocked()), ("bad_commitment", None));
     assert_eq!(bob.room.epoch(), 2);
-    // Carol's part is played by Alice, who has seen the same refusal.
+    // Carol's part is played by Alice, who has seen the same refusal: she may end it.
     let mut alice = Person { room: Room::empty(alice.room.id()), read: 0, ..alice };
     assert_eq!(alice.refuses(&log), "bad_commitment");
-    alice.room.blocked = None;
+    assert_eq!(bob.seal("?"), Err(RoomError::EpochDue));
     log.epoch(alice.announce());
     assert_eq!(bob.catch_up_well(&log), [Accepted::Epoch { epoch: 3 }]);
     assert_eq!(bob.room.blocked(), None);
