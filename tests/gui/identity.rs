@@ -55,6 +55,7 @@ fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Resu
     window.find("h1 [data-testid='verified']")?;
 
     // Locked, the window shows nothing of what it knows, and lets nobody in.
+    window.part("details-close")?.click()?;
     window.part("settings")?.click()?;
     window.picture(&pictures.join("settings.png"))?;
     window.part("lock")?.click()?;

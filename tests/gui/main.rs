@@ -2,5 +2,6 @@
 
 mod desktop;
 mod identity;
+mod protection;
 mod story;
 mod window;

@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use mildam_tests::{PATIENCE, program};
@@ -27,6 +27,8 @@ pub struct Window<'a> {
 pub struct Element<'a> {
     window: &'a Window<'a>,
     id: String,
+    /// How it was found, for errors.
+    found_by: String,
 }
 
 impl<'a> Window<'a> {
@@ -45,8 +47,10 @@ impl<'a> Window<'a> {
         driver.post(&format!("session/{session}/timeouts"), &json!({"implicit": patience}))?;
         let mut window = Self { desktop, driver, session, id: String::new() };
         window.find("body")?;
-        let new = desktop.windows()?.into_iter().find(|id| !before.contains(id));
-        window.id = new.context("the app has opened no window")?;
+        // The page may be there before the desktop shows its window.
+        window.id = wait_for("the app's window", || {
+            Ok(desktop.windows()?.into_iter().find(|id| !before.contains(id)))
+        })?;
         desktop.place(&window.id, column)?;
         Ok(window)
     }
@@ -106,7 +110,7 @@ impl<'a> Window<'a> {
             .post("element", &json!({"using": using, "value": value}))
             .with_context(|| format!("looked for {value}"))?;
         let id = found.get(ELEMENT).and_then(Value::as_str).context("no element")?.to_owned();
-        Ok(Element { window: self, id })
+        Ok(Element { window: self, id, found_by: value.to_owned() })
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value> {
@@ -118,6 +122,9 @@ impl Drop for Window<'_> {
     fn drop(&mut self) {
         // The driver ends the app with the session; killing the driver alone would leave it.
         self.driver.delete(&format!("session/{}", self.session)).ok();
+        // The next window may get the same id.
+        let gone = || Ok((!self.desktop.windows()?.contains(&self.id)).then_some(()));
+        wait_for("the end of the app's window", gone).ok();
     }
 }
 
@@ -129,7 +136,12 @@ impl Element<'_> {
 
     /// Puts the cursor into it and types a text, without an input method.
     pub fn enter(&self, text: &str) -> Result<()> {
-        self.post("value", &json!({"text": text})).map(drop)
+        self.post("value", &json!({"text": text}))?;
+        // The driver answers before the last keys have arrived; what comes next would overtake them.
+        wait_for("what was typed", || {
+            let value = self.property("value")?;
+            Ok(value.as_str().is_some_and(|value| value.ends_with(text)).then_some(()))
+        })
     }
 
     /// Empties a field.
@@ -147,7 +159,8 @@ impl Element<'_> {
     }
 
     fn post(&self, what: &str, body: &Value) -> Result<Value> {
-        self.window.driver.post(&self.path(what), body)
+        let done = self.window.driver.post(&self.path(what), body);
+        done.with_context(|| format!("{what}: {}", self.found_by))
     }
 }
 
@@ -179,14 +192,7 @@ impl Driver {
 
     /// Waits until it accepts connections.
     fn wait(&self) -> Result<()> {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while self.get("status").is_err() {
-            if std::time::Instant::now() > deadline {
-                bail!("tauri-driver does not answer");
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        wait_for("tauri-driver", || Ok(self.get("status").ok())).map(drop)
     }
 
     fn get(&self, path: &str) -> Result<Value> {
@@ -216,6 +222,20 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Value> {
         bail!("WebDriver: {value}");
     }
     Ok(value)
+}
+
+/// Asks until there is an answer.
+fn wait_for<T>(what: &str, question: impl Fn() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = question()? {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("waited in vain for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn free_port() -> Result<u16> {

@@ -262,13 +262,22 @@ impl Client {
     /// Lets the vault be opened by another passphrase, or by the system's keyring, from now on.
     ///
     /// # Errors
-    /// `wrong_passphrase` if `current` is not what opens it now, `keyring_unavailable`, `disk_full`.
+    /// `wrong_passphrase` if `current` is not what opens it now, `keyring_unavailable`, `disk_full`,
+    /// `vault_damaged` if it must be repaired first.
     pub async fn change_unlock(&self, current: Unlock, next: Unlock) -> Result<(), Error> {
         if matches!(&next, Unlock::Passphrase(passphrase) if passphrase.is_empty()) {
             return Err(Error::new("empty", "The new passphrase is empty."));
         }
         let now = self.store.now();
-        self.store.read(move |vault| Ok(vault.change_unlock(&current, &next, now)?)).await
+        let change = move |vault: &Vault| {
+            vault.change_unlock(&current, &next, now)?;
+            if let Err(error) = vault.snapshot() {
+                // It is changed all the same, and the next snapshot is tried within a minute.
+                tracing::warn!(%error, "no snapshot was written after the change");
+            }
+            Ok(())
+        };
+        self.store.read(change).await
     }
 
     /// Goes on in a room that is blocked because its log was shown differently to others.

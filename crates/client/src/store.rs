@@ -352,16 +352,15 @@ fn words_view(english: Vec<String>) -> Result<RecoveryWordsView, Error> {
     Ok(RecoveryWordsView { english, korean })
 }
 
-/// Changes the vault's keys, if that was so many milliseconds ago, and then takes a snapshot: an
-/// earlier one cannot be read any more.
+/// Changes the vault's keys, if that was so many milliseconds ago, and sees to it that there is a
+/// snapshot.
 pub(crate) fn tend(vault: &Vault, now: u64, rotate_after: u64) -> Result<(), VaultError> {
     // A time to come is none: the clock was put back.
     let due = now.checked_sub(vault.rotated_at()?).is_none_or(|since| since >= rotate_after);
     if due {
         vault.rotate(now)?;
-        vault.snapshot()?;
     }
-    Ok(())
+    if vault.has_snapshot() { Ok(()) } else { vault.snapshot() }
 }
 
 pub(crate) fn room_meta(vault: &Vault, room: &RoomId) -> Result<RoomMeta, Error> {

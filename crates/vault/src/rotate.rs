@@ -28,13 +28,16 @@ const LINES_AT_ONCE: usize = 256;
 impl Vault {
     /// Replaces the state key, and the keys of all buckets that lost a line. When this returns,
     /// nothing that was removed or overwritten before can be read by whoever gets the folder and
-    /// what unlocks it; a copy of the folder made before stays as readable as it was. Takes as
-    /// long as it takes to write all rooms' states, and the lines of the buckets.
+    /// what unlocks it; a copy of the folder made before stays as readable as it was. The snapshot
+    /// goes too, for nothing in it opens any more. Takes as long as it takes to read everything, and
+    /// to write all rooms' states and the lines of the buckets.
     ///
     /// # Errors
-    /// As [`Vault::commit`]. With [`VaultError::DiskFull`] the old keys are still in force, and
-    /// nothing is lost.
+    /// As [`Vault::verify`]: with [`VaultError::Damaged`] nothing was done, so that a repair has the
+    /// snapshot. As [`Vault::commit`]: with [`VaultError::DiskFull`] the old keys are still in force,
+    /// and nothing is lost.
     pub fn rotate(&self, now: u64) -> Result<(), VaultError> {
+        self.verify()?;
         self.empty_stale_buckets()?;
         self.replace_state_key(None, now)
     }
@@ -66,11 +69,18 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let slot = self.files.read(KeyFile::Slot)?.ok_or(VaultError::Damaged { what: "key slot" })?;
         let (_, old) = KeySlot::parse(&slot)?.open(current, keyring)?;
+        self.verify()?;
         self.empty_stale_buckets()?;
         let new = SlotKey::new(next, cost, keyring)?;
         self.replace_state_key(Some(new), now)?;
         old.forget(keyring);
         Ok(())
+    }
+
+    /// Whether there is a snapshot that was written since the last rotation.
+    #[must_use]
+    pub fn has_snapshot(&self) -> bool {
+        self.folder.as_ref().is_some_and(|folder| folder.snapshot().exists())
     }
 
     /// Writes a snapshot: all rows into one file, after checking that none is missing or outdated.
@@ -176,7 +186,10 @@ impl Vault {
         // Until the copy is replaced too, the old key is there.
         self.files.write(KeyFile::Copy, &slot)?;
         match &self.folder {
-            Some(folder) => remove_if_there(std::fs::remove_dir_all(folder.damaged_store())),
+            Some(folder) => {
+                remove_if_there(std::fs::remove_file(folder.snapshot()))?;
+                remove_if_there(std::fs::remove_dir_all(folder.damaged_store()))
+            }
             None => Ok(()),
         }
     }

@@ -1,0 +1,77 @@
+//! What protects the messages on a computer: another passphrase, and a vault that is repaired.
+
+use anyhow::{Context as _, Result, ensure};
+use mildam_tests::Scene;
+
+use crate::desktop::Desktop;
+use crate::story::screenshots;
+use crate::window::Window;
+
+const GREETING: &str = "이 글은 남아 있어야 해요.";
+
+// REQ L1, L4
+#[test]
+fn a_passphrase_is_changed_and_a_damaged_vault_is_repaired() -> Result<()> {
+    let scene = Scene::start()?;
+    let desktop = Desktop::start()?;
+    let pictures = screenshots()?;
+    let (alice, bob) = (scene.alice()?, scene.bob()?);
+    scene.befriend(&alice, &bob)?;
+    let room = bob.direct(&alice)?;
+    bob.done(&["send", &room, GREETING])?;
+    alice.done(&["sync"])?;
+    alice.done(&["vault", "erase"])?;
+
+    let next = "새로운 암호, 아주 길게";
+    let window = Window::open(&desktop, alice.home(), 0)?;
+    window.choose("language", "ko")?;
+    open(&window, &alice.passphrase())?;
+    window.part_with("room-row", GREETING)?;
+    window.part("settings")?.click()?;
+    window.part("protection-open")?.click()?;
+    let fill = |current: &str, typed: &str, repeat: &str| -> Result<()> {
+        for (field, text) in [("current", current), ("next", typed), ("repeat", repeat)] {
+            let field = window.part(&format!("protection-{field}"))?;
+            field.clear()?;
+            field.enter(text)?;
+        }
+        window.part("protection-submit")?.click()
+    };
+    fill(&alice.passphrase(), "짧아", "짧아")?;
+    window.part_with("problem", "8자")?;
+    fill(&alice.passphrase(), next, "다른 암호를 적었네")?;
+    window.part_with("problem", "서로 달라요")?;
+    fill("not the passphrase", next, next)?;
+    window.part_with("problem", "맞지 않아요")?;
+    window.picture(&pictures.join("protection.png"))?;
+    fill(&alice.passphrase(), next, next)?;
+    window.part("protection-open")?;
+    ensure!(window.count("[data-testid='problem']")? == 0, "it was changed");
+    drop(window);
+
+    // A page of the store turns to dust while the app is not running.
+    let store = alice.home().join("store/db");
+    let mut bytes = std::fs::read(&store).context("the store")?;
+    let page = bytes.len().min(4096);
+    bytes.iter_mut().take(page).for_each(|byte| *byte = 0xab);
+    std::fs::write(&store, bytes)?;
+    let window = Window::open(&desktop, alice.home(), 0)?;
+    window.choose("language", "ko")?;
+    open(&window, &alice.passphrase())?;
+    window.part_with("problem", "맞지 않아요")?;
+    window.part("unlock-passphrase")?.clear()?;
+    open(&window, next)?;
+    window.part("repair-passphrase")?.enter(next)?;
+    window.picture(&pictures.join("repair.png"))?;
+    window.part("repair")?.click()?;
+    window.part("notice-vault_repaired")?;
+    window.part_with("room-row", GREETING)?.click()?;
+    window.part_with("message", GREETING)?;
+    window.picture(&pictures.join("repaired.png"))?;
+    Ok(())
+}
+
+fn open(window: &Window<'_>, passphrase: &str) -> Result<()> {
+    window.part("unlock-passphrase")?.enter(passphrase)?;
+    window.part("unlock")?.click()
+}
