@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod ci;
 mod demo;
 mod doctor;
@@ -52,6 +53,8 @@ enum Chore {
     },
     /// Check who may know whom.
     Graph,
+    /// Measure what messages, epochs and a sync cost, beside the bare primitives; takes some minutes.
+    Bench,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Gen { check: true, .. } => generated::check(),
         Chore::Gen { screenshots, .. } => generated::write(screenshots),
         Chore::Graph => graph::run(),
+        Chore::Bench => bench::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

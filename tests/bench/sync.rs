@@ -1,0 +1,120 @@
+//! What has waited for a device that was away, read by the real client from the real relay over
+//! TLS, both in this process, into a vault on disk.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use mildam_client::{
+    Client, ClientState, ConnectionState, Event, EventStream, MessageState, MessageView, SignUp, Unlock,
+};
+use mildam_relay::{Config, Relay};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::primitives::Primitives;
+use crate::table::{Aim, Figure};
+
+/// How many messages wait.
+const WAITING: usize = 10_000;
+
+/// The sync, from being online until the last message is durable and told.
+pub fn figure(bare: &Primitives) -> Result<Figure> {
+    let time = tokio::runtime::Runtime::new()?.block_on(sync())?;
+    let each = bare.gcm_open + bare.verify;
+    Ok(Figure {
+        what: format!("sync {WAITING} messages"),
+        time,
+        primitives: Some((format!("{WAITING} x (AES-GCM, Ed25519)"), each * u32::try_from(WAITING)?)),
+        aim: Aim::Time(Duration::from_secs(2)),
+    })
+}
+
+async fn sync() -> Result<Duration> {
+    let folder = tempfile::tempdir()?;
+    let mut config = Config::new(folder.path().join("relay"));
+    config.listen = Some("127.0.0.1:0".parse()?);
+    config.public_host = Some("127.0.0.1".to_owned());
+    let relay = Relay::bind(config).await?;
+    let link = relay.ready().link.to_string();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(relay.serve(stop.clone()));
+
+    eprintln!("Making a relay and two people …");
+    let (alice, bob_home) = (folder.path().join("alice"), folder.path().join("bob"));
+    let (alice, bob) = tokio::try_join!(sign_up(&alice, "alice", &link), sign_up(&bob_home, "bob", &link))?;
+    alice.request_friend("bob", "").await?;
+    bob.accept_friend("alice").await?;
+    let room = alice.open_direct("bob").await?.room;
+    bob.shut_down().await;
+
+    eprintln!("Sending {WAITING} messages …");
+    let mut news = alice.subscribe();
+    let mut last = None;
+    for number in 1..=WAITING {
+        last = Some(alice.send(&room, &format!("메시지 {number}, which waits to be read")).await?.id);
+    }
+    let last = last.context("nothing was sent")?;
+    until(&mut news, &alice, &room, |message| message.id == last && message.state >= MessageState::Stored)
+        .await?;
+
+    eprintln!("Reading them …");
+    let bob = open(&bob_home).await?;
+    let mut news = bob.subscribe();
+    until_online(&mut news).await?;
+    let begin = Instant::now();
+    until(&mut news, &bob, &room, |message| message.id == last).await?;
+    let taken = begin.elapsed();
+    bob.shut_down().await;
+    alice.shut_down().await;
+    stop.cancel();
+    serving.await??;
+    Ok(taken)
+}
+
+async fn open(home: &Path) -> Result<Client> {
+    Ok(Client::open(home, Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned()))).await?)
+}
+
+async fn sign_up(home: &Path, account: &str, link: &str) -> Result<Client> {
+    let client = open(home).await?;
+    client.connect(link).await?;
+    let sign_up = SignUp {
+        account: account.to_owned(),
+        email: format!("{account}@example.org"),
+        password: Zeroizing::new("correct horse".to_owned()),
+        nickname: String::new(),
+    };
+    client.sign_up(sign_up).await?;
+    Ok(client)
+}
+
+async fn until_online(news: &mut EventStream) -> Result<()> {
+    loop {
+        let event = news.next().await.context("the client is shut down")?;
+        if let Event::State { state: ClientState { connection: ConnectionState::Online, .. } } = event {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until the room's newest line is this one.
+async fn until(
+    news: &mut EventStream,
+    client: &Client,
+    room: &str,
+    is: impl Fn(&MessageView) -> bool,
+) -> Result<()> {
+    loop {
+        match news.next().await.context("the client is shut down")? {
+            Event::Message { message } if is(&message) => return Ok(()),
+            // So much was told that some of it was lost.
+            Event::Resync => {
+                if client.room(room).await?.last.is_some_and(|message| is(&message)) {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+    }
+}
