@@ -4,6 +4,7 @@
 mod people;
 mod primitives;
 mod room;
+mod sender;
 mod sync;
 mod table;
 
@@ -16,6 +17,7 @@ fn main() -> Result<()> {
     let bare = Primitives::measure()?;
     let mut figures = bare.figures();
     figures.extend(room::figures(&bare)?);
+    eprintln!("{}", table::render(&figures));
     figures.push(sync::figure(&bare)?);
     println!("{}", table::render(&figures));
     Ok(())

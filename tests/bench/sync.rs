@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use mildam_client::{
-    Client, ClientState, ConnectionState, Event, EventStream, MessageState, MessageView, SignUp, Unlock,
+    Client, ClientState, ConnectionState, Event, EventStream, MessageContent, MessageView, SignUp, Unlock,
 };
+use mildam_protocol::ServerLink;
 use mildam_relay::{Config, Relay};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::primitives::Primitives;
+use crate::sender::Sender;
 use crate::table::{Aim, Figure};
 
 /// How many messages wait.
-const WAITING: usize = 10_000;
+const WAITING: u64 = 10_000;
+const TEXT: &str = "냉면 좋지. See you at noon!";
 
 /// The sync, from being online until the last message is durable and told.
 pub fn figure(bare: &Primitives) -> Result<Figure> {
@@ -34,51 +37,53 @@ async fn sync() -> Result<Duration> {
     let folder = tempfile::tempdir()?;
     let mut config = Config::new(folder.path().join("relay"));
     config.listen = Some("127.0.0.1:0".parse()?);
+    config.plain_listen = Some("127.0.0.1:0".parse()?);
     config.public_host = Some("127.0.0.1".to_owned());
     let relay = Relay::bind(config).await?;
-    let link = relay.ready().link.to_string();
+    let link = relay.ready().link.clone();
+    let plain = relay.ready().plain.context("the relay serves plain TCP")?;
     let stop = CancellationToken::new();
     let serving = tokio::spawn(relay.serve(stop.clone()));
 
     eprintln!("Making a relay and two people …");
-    let (alice, bob_home) = (folder.path().join("alice"), folder.path().join("bob"));
-    let (alice, bob) = tokio::try_join!(sign_up(&alice, "alice", &link), sign_up(&bob_home, "bob", &link))?;
+    let (alice_home, bob_home) = (folder.path().join("alice"), folder.path().join("bob"));
+    let (alice, bob) =
+        tokio::try_join!(sign_up(&alice_home, "alice", &link), sign_up(&bob_home, "bob", &link))?;
     alice.request_friend("bob", "").await?;
     bob.accept_friend("alice").await?;
     let room = alice.open_direct("bob").await?.room;
     bob.shut_down().await;
+    alice.shut_down().await;
 
     eprintln!("Sending {WAITING} messages …");
-    let mut news = alice.subscribe();
-    let mut last = None;
-    for number in 1..=WAITING {
-        last = Some(alice.send(&room, &format!("메시지 {number}, which waits to be read")).await?.id);
-    }
-    let last = last.context("nothing was sent")?;
-    until(&mut news, &alice, &room, |message| message.id == last && message.state >= MessageState::Stored)
-        .await?;
+    let sender_room = room.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut sender = Sender::open(&alice_home, unlock(), &sender_room, plain, &link)?;
+        (1..=WAITING).try_for_each(|number| sender.say(format!("{TEXT} {number}"), number))
+    })
+    .await??;
 
     eprintln!("Reading them …");
-    let bob = open(&bob_home).await?;
+    let bob = Client::open(&bob_home, unlock()).await?;
     let mut news = bob.subscribe();
     until_online(&mut news).await?;
     let begin = Instant::now();
-    until(&mut news, &bob, &room, |message| message.id == last).await?;
+    let last = format!("{TEXT} {WAITING}");
+    until_text(&mut news, &bob, &room, &last).await?;
     let taken = begin.elapsed();
     bob.shut_down().await;
-    alice.shut_down().await;
     stop.cancel();
     serving.await??;
     Ok(taken)
 }
 
-async fn open(home: &Path) -> Result<Client> {
-    Ok(Client::open(home, Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned()))).await?)
+fn unlock() -> Unlock {
+    Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned()))
 }
 
-async fn sign_up(home: &Path, account: &str, link: &str) -> Result<Client> {
-    let client = open(home).await?;
-    client.connect(link).await?;
+async fn sign_up(home: &Path, account: &str, link: &ServerLink) -> Result<Client> {
+    let client = Client::open(home, unlock()).await?;
+    client.connect(&link.to_string()).await?;
     let sign_up = SignUp {
         account: account.to_owned(),
         email: format!("{account}@example.org"),
@@ -98,13 +103,9 @@ async fn until_online(news: &mut EventStream) -> Result<()> {
     }
 }
 
-/// Waits until the room's newest line is this one.
-async fn until(
-    news: &mut EventStream,
-    client: &Client,
-    room: &str,
-    is: impl Fn(&MessageView) -> bool,
-) -> Result<()> {
+/// Waits until the room's newest line has this text.
+async fn until_text(news: &mut EventStream, client: &Client, room: &str, wanted: &str) -> Result<()> {
+    let is = |message: &MessageView| matches!(&message.content, MessageContent::Text { text, .. } if text == wanted);
     loop {
         match news.next().await.context("the client is shut down")? {
             Event::Message { message } if is(&message) => return Ok(()),

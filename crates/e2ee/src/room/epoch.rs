@@ -149,7 +149,8 @@ impl Announcing<'_> {
                 return Err(RoomError::Blocked("identity_changed"));
             }
             let list = known.newest().ok_or_else(unknown)?;
-            recipients.push(Recipient { account: member.account.clone(), list: list.hash() });
+            let hash = known.newest_hash().ok_or_else(unknown)?;
+            recipients.push(Recipient { account: member.account.clone(), list: hash });
             for certificate in &list.certificates {
                 // A device that was away for so long is inactive: it gets a key when it is back.
                 let active = |prekey: &&SignedPreKey| {
@@ -263,8 +264,8 @@ impl Room {
         };
         let lists_moved = || {
             epoch.recipients.iter().any(|recipient| {
-                let newest = directory.account(&recipient.account).and_then(KnownAccount::newest);
-                newest.is_some_and(|list| list.hash() != recipient.list)
+                let newest = directory.account(&recipient.account).and_then(KnownAccount::newest_hash);
+                newest.is_some_and(|hash| hash != recipient.list)
             })
         };
         epoch.own.as_ref().is_none_or(|own| own.n() >= EPOCH_MESSAGES)

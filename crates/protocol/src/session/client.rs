@@ -4,7 +4,7 @@ use rand_core::CryptoRng;
 
 use super::cipher::Direction;
 use super::envelope::{Answer, REQUEST_LABEL, RequestOut, Status};
-use super::{Refusal, SessionError};
+use super::{Refusal, SessionError, read_json};
 use crate::code::Code;
 use crate::command::{Command, SessionId};
 use crate::event::Event;
@@ -87,7 +87,7 @@ impl Opener {
         match (status, data, proof) {
             (Status::Success, Some(data), None) => {
                 let plain = self.0.open(&data, &aad)?;
-                let value = serde_json::from_slice(&plain).map_err(|_| SessionError::Malformed)?;
+                let value = read_json(&plain)?;
                 Ok(match id {
                     Some(id) => Incoming::Answer { id, outcome: Ok(value) },
                     None => Self::push(value),

@@ -4,7 +4,7 @@ use rand_core::CryptoRng;
 
 use super::cipher::Direction;
 use super::envelope::{Answer, REQUEST_LABEL, RequestIn, Status};
-use super::{Refusal, SessionError};
+use super::{Refusal, SessionError, read_json};
 use crate::code::Code;
 use crate::command::{Request, RequestError, SessionId};
 use crate::set_up::Keys;
@@ -55,7 +55,7 @@ impl Opener {
     pub fn open(&mut self, payload: &[u8]) -> Result<IncomingRequest, SessionError> {
         let aad = self.0.aad(REQUEST_LABEL);
         let plain = self.0.open(payload, &aad)?;
-        let value: serde_json::Value = serde_json::from_slice(&plain).map_err(|_| SessionError::Malformed)?;
+        let value: serde_json::Value = read_json(&plain)?;
         let id = value.get("id").and_then(serde_json::Value::as_u64).ok_or(SessionError::Malformed)?;
         let read: Result<RequestIn, _> = serde_json::from_value(value);
         Ok(match read {
