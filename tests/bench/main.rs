@@ -17,7 +17,6 @@ fn main() -> Result<()> {
     let bare = Primitives::measure()?;
     let mut figures = bare.figures();
     figures.extend(room::figures(&bare)?);
-    eprintln!("{}", table::render(&figures));
     figures.push(sync::figure(&bare)?);
     println!("{}", table::render(&figures));
     Ok(())

@@ -85,13 +85,16 @@ impl<'a> Scene<'a> {
         let mut before = Room::empty(self.new.room);
         self.accept(&mut before, &self.created(), reader)?;
         let (state, item) = (before.to_secret_bytes()?, self.epoch_for(reader));
-        time(|| Ok(Room::from_secret_bytes(&state)?), |mut room| self.accept(&mut room, &item, reader))
+        time(
+            || Ok(Room::from_secret_bytes(&state)?),
+            |mut room| Ok((self.accept(&mut room, &item, reader)?, room)),
+        )
     }
 
     fn seal(&self) -> Result<Duration> {
         let sender = self.person(0)?;
         let state = self.read_by(sender)?.to_secret_bytes()?;
-        time(|| Ok(Room::from_secret_bytes(&state)?), |mut room| self.say(&mut room, sender))
+        time(|| Ok(Room::from_secret_bytes(&state)?), |mut room| Ok((self.say(&mut room, sender)?, room)))
     }
 
     fn say(&self, room: &mut Room, sender: &Person) -> Result<LogItem> {
@@ -108,7 +111,7 @@ impl<'a> Scene<'a> {
         time(
             || Ok(Room::from_secret_bytes(&state)?),
             |mut room| match self.accept(&mut room, &item, reader)? {
-                Accepted::Message(message) => Ok(message),
+                Accepted::Message(message) => Ok((message, room)),
                 other => bail!("not a message: {other:?}"),
             },
         )

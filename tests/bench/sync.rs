@@ -107,15 +107,14 @@ async fn until_online(news: &mut EventStream) -> Result<()> {
 async fn until_text(news: &mut EventStream, client: &Client, room: &str, wanted: &str) -> Result<()> {
     let is = |message: &MessageView| matches!(&message.content, MessageContent::Text { text, .. } if text == wanted);
     loop {
-        match news.next().await.context("the client is shut down")? {
-            Event::Message { message } if is(&message) => return Ok(()),
+        let newest = match news.next().await.context("the client is shut down")? {
+            Event::Message { message } => Some(message),
             // So much was told that some of it was lost.
-            Event::Resync => {
-                if client.room(room).await?.last.is_some_and(|message| is(&message)) {
-                    return Ok(());
-                }
-            }
-            _ => {}
+            Event::Resync => client.room(room).await?.last,
+            _ => None,
+        };
+        if newest.is_some_and(|message| is(&message)) {
+            return Ok(());
         }
     }
 }

@@ -9,7 +9,8 @@ const BUDGET: Duration = Duration::from_millis(1_500);
 /// How many times, at least.
 const ROUNDS: usize = 5;
 
-/// The median time of `work`. What it works on is made anew by `prepare`, which does not count.
+/// The median time of `work`. What it works on is made anew by `prepare`, which does not count, and
+/// neither does letting go of what it gives back.
 pub fn time<I, O>(
     mut prepare: impl FnMut() -> Result<I>,
     mut work: impl FnMut(I) -> Result<O>,

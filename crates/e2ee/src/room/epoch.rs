@@ -30,6 +30,7 @@ pub(super) struct Epoch {
     hash: Hash,
     /// The room's version that it was announced for.
     version: u64,
+    /// Sorted by account.
     pub(super) recipients: Vec<Recipient>,
     stored_at: u64,
     /// Messages that were read under it.
@@ -66,19 +67,20 @@ impl Epoch {
 
     /// The list that the room key was wrapped for.
     pub(super) fn list_of(&self, account: &AccountId) -> Option<&Hash> {
-        self.recipients
-            .iter()
-            .find(|recipient| recipient.account == *account)
-            .map(|recipient| &recipient.list)
+        let found = self.recipients.binary_search_by(|recipient| recipient.account.cmp(account));
+        found.ok().and_then(|at| self.recipients.get(at)).map(|recipient| &recipient.list)
     }
 
     /// An epoch that exists but gave this device no key.
     pub(super) fn without_key(announcement: &EpochAnnouncement, stored_at: u64, why: Rule) -> Self {
+        // They are, unless it is refused.
+        let mut recipients = announcement.recipients.clone();
+        recipients.sort_by(|one, two| one.account.cmp(&two.account));
         Self {
             number: announcement.epoch,
             hash: announcement.hash(),
             version: announcement.version,
-            recipients: announcement.recipients.clone(),
+            recipients,
             stored_at,
             messages: 0,
             chains: BTreeMap::new(),
@@ -208,7 +210,7 @@ fn open_profile(
     let (iv, ciphertext) = sealed.0.split_first_chunk::<IV>().ok_or(KeyError::DoesNotOpen)?;
     let padded = seal::open(&key, iv, ciphertext, &aad)?;
     let json = crate::padding::unpad(&padded).ok_or(KeyError::DoesNotOpen)?;
-    serde_json::from_slice(json).map_err(|_| KeyError::Malformed("room profile"))
+    RoomProfile::read(json).ok_or(KeyError::Malformed("room profile"))
 }
 
 /// What arrived with an announcement.
