@@ -9,6 +9,7 @@ mod ci;
 mod demo;
 mod doctor;
 mod documents;
+mod fuzz;
 mod generated;
 mod graph;
 mod packages;
@@ -55,6 +56,14 @@ enum Chore {
     Graph,
     /// Measure what messages, epochs and a sync cost, beside the bare primitives; takes some minutes.
     Bench,
+    /// Feed the decoders, and a conversation, what nobody thought of. Needs cargo-fuzz and a nightly Rust.
+    Fuzz {
+        /// Only this target.
+        target: Option<String>,
+        /// How long each target runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +76,7 @@ fn main() -> ExitCode {
         Chore::Gen { screenshots, .. } => generated::write(screenshots),
         Chore::Graph => graph::run(),
         Chore::Bench => bench::run(),
+        Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
