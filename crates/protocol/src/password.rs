@@ -423,7 +423,9 @@ mod tests {
         let kept = record(&keys, "alice", "password");
         assert_eq!(check_record(&longer(&kept)).err(), malformed);
         let (login, request) = Login::start("password", &mut rng()).unwrap();
-        let answer = |record, request| keys.answer(&id, Some(record), &request, &TRANSCRIPT, &mut rng());
+        let answer = |record: &Bytes, request: Bytes| {
+            keys.answer(&id, Some(record), &request, &TRANSCRIPT, &mut rng())
+        };
         assert_eq!(answer(&kept, longer(&request)).err(), malformed);
         let damaged = Some(PasswordError::Local("password record"));
         assert_eq!(answer(&longer(&kept), request.clone()).err(), damaged);
