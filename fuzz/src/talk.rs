@@ -40,7 +40,8 @@ impl Cast {
 
 /// What was made, and waits for the relay's judgement.
 enum Made {
-    Message(Box<Message>),
+    /// A message, and what it says.
+    Message(Box<Message>, String),
     Epoch(Box<NewEpoch>),
     Change(Box<NewChange>),
 }
@@ -188,14 +189,15 @@ impl Talk {
         let (cast, count) = (&*CAST, self.used.len());
         let Some(device) = self.devices.get_mut(&who).filter(|device| device.made.is_none()) else { return };
         let (mut room, secrets) = (device.room(), &cast.people[who].secrets);
-        let content = Content { sent_at: NOW, body: Body::Text(format!("{} {count}", NAMES[who])) };
+        let text = format!("{} {count}", NAMES[who]);
+        let content = Content { sent_at: NOW, body: Body::Text(text.clone()) };
         let id = ClientMessageId::from_bytes([who as u8; 16]);
         match room.seal(&content, id, secrets, &cast.directory, NOW, &mut rng()) {
             Ok(message) => {
                 let header = &message.header;
                 let key = (header.sender_device, header.epoch, header.n);
                 assert!(self.used.insert(key), "{} uses the key of {key:?} twice", NAMES[who]);
-                device.made = Some(Made::Message(Box::new(message)));
+                device.made = Some(Made::Message(Box::new(message), text));
                 device.keep(&room);
             }
             Err(RoomError::EpochDue) => self.announce(who),
@@ -232,7 +234,7 @@ impl Talk {
     fn judge(&mut self, who: usize) {
         let Some(made) = self.devices.get_mut(&who).and_then(|device| device.made.take()) else { return };
         let taken = match made {
-            Made::Message(message) => self.take_message(*message),
+            Made::Message(message, text) => self.take_message(*message, text),
             Made::Epoch(epoch) => self.take_epoch(*epoch, false),
             Made::Change(change) => self.take_change(*change),
         };
@@ -277,7 +279,7 @@ impl Talk {
         self.items.push(Item { item, wraps: BTreeMap::new(), said });
     }
 
-    fn take_message(&mut self, message: Message) -> bool {
+    fn take_message(&mut self, message: Message, text: String) -> bool {
         let header = &message.header;
         let key = (header.sender_device, header.epoch);
         let fits = self.membership.member(&header.sender).is_some()
@@ -292,10 +294,7 @@ impl Talk {
             assert!(whole, "a refused message is sealed anew in another epoch");
             self.last_n.insert(key, header.n);
             self.said += 1;
-            let sender = NAMES.iter().position(|name| *name == header.sender.as_str()).expect("a name");
-            let number = self.used.iter().position(|used| *used == (key.0, key.1, header.n));
-            assert!(number.is_some(), "{} did not seal that", NAMES[sender]);
-            self.append(LogEntry::Message(Box::new(message)), None, None);
+            self.append(LogEntry::Message(Box::new(message)), None, Some(text));
         }
         fits
     }

@@ -85,7 +85,10 @@ fn seeds(name: &str) -> Result<Vec<Vec<u8>>> {
             framed.collect()
         }
         "link" => vec![format!("mildam://relay.example.org:7747/#{}", B64.encode(&[9; 32])).into_bytes()],
-        "set_up" | "words" => vectors.texts,
+        "words" => vectors.texts,
+        "set_up" => {
+            vectors.texts.iter().flat_map(|seed| (0..4).map(move |role| numbered(role, seed))).collect()
+        }
         "password" => vectors.bytes,
         "keys" => [vectors.objects, vectors.bytes].concat(),
         "content" | "session" => [vectors.objects, vectors.texts, vectors.bytes].concat(),
