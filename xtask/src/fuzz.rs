@@ -101,6 +101,10 @@ fn seeds(name: &str) -> Result<Vec<Vec<u8>>> {
             let read = |file: &str| fs::read(fixtures.join(file)).with_context(|| file.to_owned());
             vec![numbered(0, &read("keys.mildam")?), numbered(1, &read("rows.mildam")?)]
         }
+        // Schedules long enough to come to something.
+        "talk" => {
+            (1..16_u8).map(|stride| (0..48).map(|step: u8| step.wrapping_mul(stride)).collect()).collect()
+        }
         _ => Vec::new(),
     })
 }
