@@ -259,6 +259,7 @@ fn both_implementations_make_the_same_of_strange_messages() -> Outcome {
         (r#"{"sent_at":1,"body":"wave"}"#, &opened, &newer),
         (r#"{"body":{"text":"no time"}}"#, &malformed, &refused("malformed_content")),
         (r#"{"sent_at":1}"#, &malformed, &refused("malformed_content")),
+        (r#"{"sent_at":1,"body":{"text":"one","text":"two"}}"#, &malformed, &refused("malformed_content")),
         ("no JSON", &malformed, &refused("malformed_content")),
     ];
     for (content, seen, notice) in strange {

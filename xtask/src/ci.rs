@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::packages::{self, Need};
 use crate::shell::{cargo, command, find, sh};
-use crate::{doctor, documents, generated, graph, ui};
+use crate::{doctor, documents, fuzz, generated, graph, ui};
 
 /// Tools that take longer to build than the checks to run, so they are used only where they are.
 pub const OPTIONAL_TOOLS: &[(&str, &str)] = &[
@@ -50,6 +50,7 @@ pub fn run() -> Result<()> {
                 "warnings",
             ]))
         }),
+        ("fuzz targets", fuzz::check),
         ("docs", || {
             sh(cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])
                 .env("RUSTDOCFLAGS", "-D warnings"))

@@ -30,6 +30,8 @@ pub fn run() -> Result<()> {
     for (tool, purpose) in crate::ci::OPTIONAL_TOOLS {
         line(find(tool).is_some(), tool, purpose);
     }
+    println!("\nFor `cargo xtask fuzz`");
+    line(find("cargo-fuzz").is_some(), "cargo-fuzz", "and a nightly Rust, for the sanitizers");
     if cfg!(target_os = "linux") {
         println!("\nNames of all packages");
         names("Debian, Ubuntu", "sudo apt install", |package| package.apt);

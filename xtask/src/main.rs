@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod ci;
 mod demo;
 mod doctor;
 mod documents;
+mod fuzz;
 mod generated;
 mod graph;
 mod packages;
@@ -52,6 +54,16 @@ enum Chore {
     },
     /// Check who may know whom.
     Graph,
+    /// Measure what messages, epochs and a sync cost, beside the bare primitives; takes some minutes.
+    Bench,
+    /// Feed the decoders, and a conversation, what nobody thought of. Needs cargo-fuzz and a nightly Rust.
+    Fuzz {
+        /// Only this target.
+        target: Option<String>,
+        /// How long each target runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -63,6 +75,8 @@ fn main() -> ExitCode {
         Chore::Gen { check: true, .. } => generated::check(),
         Chore::Gen { screenshots, .. } => generated::write(screenshots),
         Chore::Graph => graph::run(),
+        Chore::Bench => bench::run(),
+        Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,15 +2,13 @@
 
 use std::fmt::Write;
 
-use mildam_e2ee::SafetyNumber;
+use mildam_e2ee::{SafetyNumber, safety_number};
 use qrcode::types::Color;
 use qrcode::{EcLevel, QrCode};
 
 use crate::error::Error;
 use crate::model::SafetyNumberView;
 
-/// Digits of a safety number.
-const DIGITS: usize = 60;
 /// The widest picture that is looked at, in pixels.
 const MAX_PIXELS: u32 = 8_000;
 
@@ -37,15 +35,14 @@ impl SafetyNumberView {
     /// # Errors
     /// `bad_safety_number` if there are not 60 digits, `safety_number_differs`.
     pub(crate) fn compare(&self, text: &str) -> Result<(), Error> {
-        let folded = unicode_normalization::UnicodeNormalization::nfkc(text);
-        let digits: String = folded.filter(char::is_ascii_digit).collect();
-        if digits.len() != DIGITS {
-            return Err(Error::new(
+        let digits = safety_number::digits(text).map_err(|count| {
+            let wanted = safety_number::DIGITS;
+            Error::new(
                 "bad_safety_number",
-                format!("A safety number has 60 digits; these are {}.", digits.len()),
+                format!("A safety number has {wanted} digits; these are {count}."),
             )
-            .with("count", digits.len()));
-        }
+            .with("count", count)
+        })?;
         if digits == self.groups.concat() {
             return Ok(());
         }

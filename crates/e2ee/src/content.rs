@@ -4,7 +4,9 @@
 use std::fmt;
 
 use mildam_records::bytes::Bytes;
+use mildam_records::json::Unambiguous;
 use mildam_records::{DeviceId, Hash};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Another message, named so that nobody can stand in for it: never by client id alone.
@@ -121,6 +123,28 @@ pub struct Content {
     pub body: Body,
 }
 
+/// Reads JSON in which no key comes twice.
+fn read<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    serde_json::from_slice::<Unambiguous>(json).ok()?;
+    serde_json::from_slice(json).ok()
+}
+
+impl Content {
+    /// Reads the JSON of a message that is open; `None` if it is not of that form, or has a key twice.
+    #[must_use]
+    pub fn read(json: &[u8]) -> Option<Self> {
+        read(json)
+    }
+}
+
+impl RoomProfile {
+    /// Reads the JSON of a profile that is open; `None` if it is not of that form, or has a key twice.
+    #[must_use]
+    pub fn read(json: &[u8]) -> Option<Self> {
+        read(json)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +204,21 @@ mod tests {
             assert!(matches!(content.body, Body::Unknown(_)), "{body}");
             assert_eq!(serde_json::to_string(&content).unwrap(), json);
         }
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_makes_a_content_malformed() {
+        assert!(Content::read(br#"{"sent_at":5,"body":{"text":"a"}}"#).is_some());
+        for doubled in [
+            r#"{"sent_at":5,"sent_at":6,"body":{"text":"a"}}"#,
+            r#"{"sent_at":5,"body":{"text":"a","text":"b"}}"#,
+            r#"{"sent_at":5,"body":{"hologram":{"size":3,"size":4}}}"#,
+            r#"{"sent_at":5,"body":{"text":"a"},"mood":1,"mood":2}"#,
+        ] {
+            assert_eq!(Content::read(doubled.as_bytes()), None, "{doubled}");
+        }
+        assert!(RoomProfile::read(br#"{"name":"a","colour":1}"#).is_some());
+        assert_eq!(RoomProfile::read(br#"{"name":"a","colour":1,"colour":2}"#), None);
     }
 
     #[test]

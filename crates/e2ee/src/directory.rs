@@ -30,11 +30,36 @@ pub enum DirectoryError {
 
 /// An account as it is known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct KnownAccount {
     keys: AccountKeys,
     /// Lists that the relay no longer shows: a new generation replaced their branch. Entries that
     /// were written under them stay readable.
     past: Vec<DeviceList>,
+    /// The hash of each list, those of `keys` first: every message names one, and an epoch one for
+    /// each member.
+    hashes: Vec<Hash>,
+}
+
+/// What is kept of it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "KnownAccount")]
+struct Stored {
+    keys: AccountKeys,
+    past: Vec<DeviceList>,
+}
+
+impl From<Stored> for KnownAccount {
+    fn from(Stored { keys, past }: Stored) -> Self {
+        let hashes = keys.lists.iter().chain(&past).map(DeviceList::hash).collect();
+        Self { keys, past, hashes }
+    }
+}
+
+impl From<KnownAccount> for Stored {
+    fn from(KnownAccount { keys, past, .. }: KnownAccount) -> Self {
+        Self { keys, past }
+    }
 }
 
 impl KnownAccount {
@@ -44,7 +69,7 @@ impl KnownAccount {
     /// [`DirectoryError::Record`]
     pub fn first_contact(keys: AccountKeys) -> Result<Self, DirectoryError> {
         keys.verify()?;
-        Ok(Self { keys, past: Vec::new() })
+        Ok(Stored { keys, past: Vec::new() }.into())
     }
 
     /// Takes newer keys of the same account. True if anything changed.
@@ -74,10 +99,13 @@ impl KnownAccount {
         if self.keys.prekeys.iter().any(older) {
             return Err(DirectoryError::RolledBack);
         }
-        self.past.extend(self.keys.lists.iter().filter(|list| !keys.lists.contains(list)).cloned());
-        let changed = keys != self.keys;
-        self.keys = keys;
-        Ok(changed)
+        if keys == self.keys {
+            return Ok(false);
+        }
+        let mut past = std::mem::take(&mut self.past);
+        past.extend(self.keys.lists.iter().filter(|list| !keys.lists.contains(list)).cloned());
+        *self = Stored { keys, past }.into();
+        Ok(true)
     }
 
     /// Whose keys.
@@ -98,10 +126,17 @@ impl KnownAccount {
         self.keys.lists.last()
     }
 
+    /// The hash of the newest device list.
+    #[must_use]
+    pub fn newest_hash(&self) -> Option<Hash> {
+        self.hashes.get(self.keys.lists.len().checked_sub(1)?).copied()
+    }
+
     /// A known list, by its hash.
     #[must_use]
     pub fn list(&self, hash: &Hash) -> Option<&DeviceList> {
-        self.keys.lists.iter().rev().chain(&self.past).find(|list| list.hash() == *hash)
+        let mut lists = self.keys.lists.iter().chain(&self.past).zip(&self.hashes);
+        lists.find(|(_, known)| *known == hash).map(|(list, _)| list)
     }
 
     /// The current prekey of a device.

@@ -3,12 +3,15 @@
 use std::fmt;
 
 use mildam_records::{AccountId, Canonical, IdentityPublicKey};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::KeyError;
 use crate::seal;
 
 /// Groups of digits.
 const GROUPS: usize = 12;
+/// Digits of a number.
+pub const DIGITS: usize = 60;
 
 /// 60 digits in 12 groups of five, the same on both sides:
 /// `HKDF-SHA-256(salt "mildam/safety-number/v1", T("mildam/safety-number/v1", account, fingerprint,
@@ -45,6 +48,16 @@ impl SafetyNumber {
     pub fn groups(&self) -> Vec<String> {
         self.0.iter().map(|group| format!("{group:05}")).collect()
     }
+}
+
+/// The digits of a number as people type or paste it: whatever stands between them is passed over,
+/// and digits of other scripts count (１２３).
+///
+/// # Errors
+/// How many digits there are, if not [`DIGITS`].
+pub fn digits(text: &str) -> Result<String, usize> {
+    let digits: String = text.nfkc().filter(char::is_ascii_digit).collect();
+    if digits.len() == DIGITS { Ok(digits) } else { Err(digits.len()) }
 }
 
 impl fmt::Display for SafetyNumber {

@@ -37,6 +37,9 @@ pub const LOGIN_RESPONSE: usize = 320;
 /// Bytes of a login's last word, KE3.
 pub const LOGIN_FINISH: usize = 64;
 
+/// Bytes of [`ServerKeys`]: seed, key pair, and the key that stands in for accounts that are not there.
+const SERVER_KEYS: usize = 128;
+
 /// Argon2id's memory in KiB.
 const MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 3;
@@ -77,6 +80,18 @@ impl From<ProtocolError> for PasswordError {
 
 fn malformed(_: ProtocolError) -> PasswordError {
     PasswordError::Malformed
+}
+
+/// Reads a message of exactly `length` bytes. OPAQUE's crate would pass over bytes behind it.
+fn read<T>(
+    bytes: &[u8],
+    length: usize,
+    read: impl FnOnce(&[u8]) -> Result<T, ProtocolError>,
+) -> Result<T, PasswordError> {
+    if bytes.len() != length {
+        return Err(PasswordError::Malformed);
+    }
+    read(bytes).map_err(malformed)
 }
 
 /// Randomness in the generation of traits that OPAQUE's crate is written for.
@@ -148,7 +163,7 @@ impl Registration {
         response: &Bytes,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes, PasswordError> {
-        let response = RegistrationResponse::deserialize(response).map_err(malformed)?;
+        let response = read(response, REGISTRATION_RESPONSE, RegistrationResponse::deserialize)?;
         let ksf = stretching()?;
         let parameters = ClientRegistrationFinishParameters::new(identifiers(account), Some(&ksf));
         let finish = self.state.finish(&mut Random(rng), &self.password, response, parameters)?;
@@ -185,7 +200,7 @@ impl Login {
         transcript: &Hash,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes, PasswordError> {
-        let response = CredentialResponse::deserialize(response).map_err(malformed)?;
+        let response = read(response, LOGIN_RESPONSE, CredentialResponse::deserialize)?;
         let (ksf, context) = (stretching()?, context(transcript));
         let parameters =
             ClientLoginFinishParameters::new(Some(context.as_bytes()), identifiers(account), Some(&ksf));
@@ -216,7 +231,7 @@ impl ServerKeys {
     /// # Errors
     /// [`PasswordError::Malformed`]
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PasswordError> {
-        ServerSetup::deserialize(bytes).map(Self).map_err(malformed)
+        read(bytes, SERVER_KEYS, ServerSetup::deserialize).map(Self)
     }
 
     /// The bytes to keep.
@@ -230,7 +245,7 @@ impl ServerKeys {
     /// # Errors
     /// [`PasswordError::Malformed`]
     pub fn register(&self, account: &AccountId, request: &Bytes) -> Result<Bytes, PasswordError> {
-        let request = RegistrationRequest::deserialize(request).map_err(malformed)?;
+        let request = read(request, REGISTRATION_REQUEST, RegistrationRequest::deserialize)?;
         let start = ServerRegistration::<Suite>::start(&self.0, request, account.as_str().as_bytes())?;
         Ok(start.message.serialize().to_vec().into())
     }
@@ -250,10 +265,10 @@ impl ServerKeys {
         rng: &mut impl CryptoRng,
     ) -> Result<(PendingLogin, Bytes), PasswordError> {
         let record = record
-            .map(ServerRegistration::<Suite>::deserialize)
+            .map(|record| read(record, PASSWORD_RECORD, ServerRegistration::<Suite>::deserialize))
             .transpose()
             .map_err(|_| PasswordError::Local("password record"))?;
-        let request = CredentialRequest::deserialize(request).map_err(malformed)?;
+        let request = read(request, LOGIN_REQUEST, CredentialRequest::deserialize)?;
         let context = context(transcript);
         let parameters =
             ServerLoginParameters { context: Some(context.as_bytes()), identifiers: identifiers(account) };
@@ -276,7 +291,7 @@ impl PendingLogin {
     /// # Errors
     /// [`PasswordError::Wrong`], [`PasswordError::Malformed`].
     pub fn finish(self, last: &Bytes) -> Result<(), PasswordError> {
-        let last = CredentialFinalization::deserialize(last).map_err(malformed)?;
+        let last = read(last, LOGIN_FINISH, CredentialFinalization::deserialize)?;
         let parameters = ServerLoginParameters {
             context: Some(self.context.as_bytes()),
             identifiers: identifiers(&self.account),
@@ -291,7 +306,7 @@ impl PendingLogin {
 /// # Errors
 /// [`PasswordError::Malformed`]
 pub fn check_record(record: &[u8]) -> Result<(), PasswordError> {
-    RegistrationUpload::<Suite>::deserialize(record).map(|_| ()).map_err(malformed)
+    read(record, PASSWORD_RECORD, RegistrationUpload::<Suite>::deserialize).map(|_| ())
 }
 
 macro_rules! redacted {
@@ -387,5 +402,37 @@ mod tests {
             let finish = login.finish(&account("alice"), &bytes, &TRANSCRIPT, &mut rng());
             assert!(finish.is_err());
         }
+    }
+
+    /// The same bytes, and one more.
+    fn longer(bytes: &[u8]) -> Bytes {
+        Bytes([bytes, &[0]].concat())
+    }
+
+    // REQ T4
+    #[test]
+    fn bytes_behind_a_message_are_refused() {
+        let (keys, id) = (ServerKeys::generate(&mut rng()), account("alice"));
+        let malformed = Some(PasswordError::Malformed);
+        assert_eq!(ServerKeys::from_bytes(&longer(&keys.to_bytes())).err(), malformed);
+        let (registration, request) = Registration::start("password", &mut rng()).unwrap();
+        assert_eq!(keys.register(&id, &longer(&request)).err(), malformed);
+        let response = longer(&keys.register(&id, &request).unwrap());
+        assert_eq!(registration.finish(&id, &response, &mut rng()).err(), malformed);
+
+        let kept = record(&keys, "alice", "password");
+        assert_eq!(check_record(&longer(&kept)).err(), malformed);
+        let (login, request) = Login::start("password", &mut rng()).unwrap();
+        let answer = |record: &Bytes, request: Bytes| {
+            keys.answer(&id, Some(record), &request, &TRANSCRIPT, &mut rng())
+        };
+        assert_eq!(answer(&kept, longer(&request)).err(), malformed);
+        let damaged = Some(PasswordError::Local("password record"));
+        assert_eq!(answer(&longer(&kept), request.clone()).err(), damaged);
+        let (pending, response) = answer(&kept, request.clone()).unwrap();
+        let (again, _) = Login::start("password", &mut rng()).unwrap();
+        assert_eq!(again.finish(&id, &longer(&response), &TRANSCRIPT, &mut rng()).err(), malformed);
+        let last = login.finish(&id, &response, &TRANSCRIPT, &mut rng()).unwrap();
+        assert_eq!(pending.finish(&longer(&last)).err(), malformed);
     }
 }

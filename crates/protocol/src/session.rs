@@ -22,6 +22,9 @@ pub mod server;
 pub use client::{ClientSession, Incoming};
 pub use server::{IncomingRequest, ServerSession};
 
+use mildam_records::json::Unambiguous;
+use serde::de::DeserializeOwned;
+
 use crate::code::Code;
 
 /// Frames that one key may carry in one direction; then a new connection is due.
@@ -62,6 +65,13 @@ pub enum SessionError {
     /// Something this side wanted to send cannot be written.
     #[error("a frame could not be written")]
     Local,
+}
+
+/// Reads the JSON of a frame, in which no key may come twice.
+fn read_json<T: DeserializeOwned>(plain: &[u8]) -> Result<T, SessionError> {
+    serde_json::from_slice::<Unambiguous>(plain)
+        .and_then(|_| serde_json::from_slice(plain))
+        .map_err(|_| SessionError::Malformed)
 }
 
 #[cfg(test)]

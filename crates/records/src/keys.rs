@@ -62,6 +62,7 @@ macro_rules! rsa_public_key {
         pub struct $name {
             spki: Vec<u8>,
             key: RsaPublicKey,
+            fingerprint: Hash,
         }
 
         impl $name {
@@ -70,7 +71,8 @@ macro_rules! rsa_public_key {
             /// # Errors
             /// [`RecordError::BadKey`] unless the key is RSA-3072 with e = 65537.
             pub fn from_spki(spki: &[u8]) -> Result<Self, RecordError> {
-                Ok(Self { key: rsa_from_spki(spki, $what)?, spki: spki.to_vec() })
+                let fingerprint = Canonical::new($label).bytes(spki).hash();
+                Ok(Self { key: rsa_from_spki(spki, $what)?, spki: spki.to_vec(), fingerprint })
             }
 
             /// SubjectPublicKeyInfo DER.
@@ -87,8 +89,8 @@ macro_rules! rsa_public_key {
 
             /// `SHA-256(T(label, SPKI))`, 32 bytes.
             #[must_use]
-            pub fn fingerprint(&self) -> Hash {
-                Canonical::new($label).bytes(&self.spki).hash()
+            pub const fn fingerprint(&self) -> Hash {
+                self.fingerprint
             }
         }
 

@@ -9,6 +9,7 @@ pub mod account;
 pub mod bytes;
 pub mod canonical;
 pub mod id;
+pub mod json;
 pub mod keys;
 pub mod log;
 pub mod membership;

@@ -183,6 +183,13 @@ impl KeySlot {
     }
 
     /// What opens it.
+    /// The file that [`KeySlot::parse`] has read.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let covered = [self.header.as_slice(), &self.sealed].concat();
+        let checksum = Sha256::digest(&covered);
+        [covered.as_slice(), &checksum].concat()
+    }
+
     pub(crate) const fn kind(&self) -> UnlockKind {
         self.kind
     }

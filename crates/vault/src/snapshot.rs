@@ -73,15 +73,21 @@ impl SnapshotWriter {
 type Row = (Vec<u8>, Vec<u8>);
 
 /// Reads a snapshot from front to back.
-struct SnapshotReader {
-    file: BufReader<File>,
+struct SnapshotReader<R> {
+    file: R,
     hash: Sha256,
     rows: u64,
 }
 
-impl SnapshotReader {
+impl SnapshotReader<BufReader<File>> {
     fn open(path: &Path) -> Result<Self, VaultError> {
-        let mut reader = Self { file: BufReader::new(File::open(path)?), hash: Sha256::new(), rows: 0 };
+        Self::new(BufReader::new(File::open(path)?))
+    }
+}
+
+impl<R: Read> SnapshotReader<R> {
+    fn new(file: R) -> Result<Self, VaultError> {
+        let mut reader = Self { file, hash: Sha256::new(), rows: 0 };
         if reader.array()? != *MAGIC {
             return Err(DAMAGED);
         }
@@ -137,7 +143,15 @@ fn ends_early(error: std::io::Error) -> VaultError {
 
 /// Reads a whole snapshot to see that it is one.
 pub(crate) fn check(path: &Path) -> Result<(), VaultError> {
-    let mut reader = SnapshotReader::open(path)?;
+    to_the_end(SnapshotReader::open(path)?)
+}
+
+/// The same, of a snapshot in memory.
+pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), VaultError> {
+    to_the_end(SnapshotReader::new(bytes)?)
+}
+
+fn to_the_end(mut reader: SnapshotReader<impl Read>) -> Result<(), VaultError> {
     while reader.row()?.is_some() {}
     Ok(())
 }

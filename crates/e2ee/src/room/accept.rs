@@ -240,7 +240,7 @@ impl Room {
             .with_salt(&header.salt)
             .and_then(|cipher| cipher.open(&header.commit, &message.ciphertext, &header.canonical()))
             .map_err(|_| Rule::DoesNotOpen)?;
-        let content: Content = serde_json::from_slice(&plain).map_err(|_| Rule::MalformedContent)?;
+        let content = Content::read(&plain).ok_or(Rule::MalformedContent)?;
         if let Body::Profile(profile) = &content.body {
             check(role >= Role::Admin, Rule::Forbidden)?;
             self.profile = Some(profile.clone());

@@ -30,6 +30,7 @@ pub(super) struct Epoch {
     hash: Hash,
     /// The room's version that it was announced for.
     version: u64,
+    /// Sorted by account.
     pub(super) recipients: Vec<Recipient>,
     stored_at: u64,
     /// Messages that were read under it.
@@ -69,19 +70,20 @@ impl Epoch {
 
     /// The list that the room key was wrapped for.
     pub(super) fn list_of(&self, account: &AccountId) -> Option<&Hash> {
-        self.recipients
-            .iter()
-            .find(|recipient| recipient.account == *account)
-            .map(|recipient| &recipient.list)
+        let found = self.recipients.binary_search_by(|recipient| recipient.account.cmp(account));
+        found.ok().and_then(|at| self.recipients.get(at)).map(|recipient| &recipient.list)
     }
 
     /// An epoch that exists but gave this device no key.
     pub(super) fn without_key(announcement: &EpochAnnouncement, stored_at: u64, why: Rule) -> Self {
+        // They are, unless it is refused.
+        let mut recipients = announcement.recipients.clone();
+        recipients.sort_by(|one, two| one.account.cmp(&two.account));
         Self {
             number: announcement.epoch,
             hash: announcement.hash(),
             version: announcement.version,
-            recipients: announcement.recipients.clone(),
+            recipients,
             stored_at,
             messages: 0,
             chains: BTreeMap::new(),
@@ -153,7 +155,8 @@ impl Announcing<'_> {
                 return Err(RoomError::Blocked("identity_changed"));
             }
             let list = known.newest().ok_or_else(unknown)?;
-            recipients.push(Recipient { account: member.account.clone(), list: list.hash() });
+            let hash = known.newest_hash().ok_or_else(unknown)?;
+            recipients.push(Recipient { account: member.account.clone(), list: hash });
             for certificate in &list.certificates {
                 // A device that was away for so long is inactive: it gets a key when it is back.
                 let active = |prekey: &&SignedPreKey| {
@@ -211,7 +214,7 @@ fn open_profile(
     let (iv, ciphertext) = sealed.0.split_first_chunk::<IV>().ok_or(KeyError::DoesNotOpen)?;
     let padded = seal::open(&key, iv, ciphertext, &aad)?;
     let json = crate::padding::unpad(&padded).ok_or(KeyError::DoesNotOpen)?;
-    serde_json::from_slice(json).map_err(|_| KeyError::Malformed("room profile"))
+    RoomProfile::read(json).ok_or(KeyError::Malformed("room profile"))
 }
 
 /// What arrived with an announcement.
@@ -267,8 +270,8 @@ impl Room {
         };
         let lists_moved = || {
             epoch.recipients.iter().any(|recipient| {
-                let newest = directory.account(&recipient.account).and_then(KnownAccount::newest);
-                newest.is_some_and(|list| list.hash() != recipient.list)
+                let newest = directory.account(&recipient.account).and_then(KnownAccount::newest_hash);
+                newest.is_some_and(|hash| hash != recipient.list)
             })
         };
         epoch.own.as_ref().is_none_or(|own| own.n() >= EPOCH_MESSAGES)

@@ -11,7 +11,7 @@ use super::epoch::{Announcing, NewEpoch};
 use super::{Room, RoomError};
 use crate::content::RoomProfile;
 use crate::device::DeviceSecrets;
-use crate::directory::Directory;
+use crate::directory::{Directory, KnownAccount};
 
 /// A room that this device wants to make: nothing of it is kept until it comes back in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,14 +50,14 @@ impl Act<'_> {
 
     fn sign(&self, on: Option<&Membership>, change: Change) -> Result<RoomChange, RoomError> {
         let account = self.secrets.account();
-        let own = self.directory.account(account).and_then(|known| known.newest());
+        let own = self.directory.account(account).and_then(KnownAccount::newest_hash);
         let mut change = RoomChange {
             room: on.map(Membership::room),
             version: on.map_or(0, Membership::version).saturating_add(1),
             previous: on.map(Membership::head),
             actor: account.clone(),
             actor_device: self.secrets.device(),
-            actor_list: own.ok_or_else(|| RoomError::UnknownKeys(account.clone()))?.hash(),
+            actor_list: own.ok_or_else(|| RoomError::UnknownKeys(account.clone()))?,
             at: self.now,
             change,
             signature: Signature::from_bytes([0; 64]),

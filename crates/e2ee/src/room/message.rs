@@ -10,7 +10,7 @@ use super::{MAX_CONTENT, Room, RoomError};
 use crate::KeyError;
 use crate::content::Content;
 use crate::device::DeviceSecrets;
-use crate::directory::Directory;
+use crate::directory::{Directory, KnownAccount};
 
 impl Room {
     /// Seals a message and moves the own chain on. State and sealed message must be stored in one
@@ -39,8 +39,8 @@ impl Room {
         }
         let (version, head) = (membership.version(), membership.head());
         let account = secrets.account();
-        let own = directory.account(account).and_then(|known| known.newest());
-        let sender_list = own.ok_or_else(|| RoomError::UnknownKeys(account.clone()))?.hash();
+        let own = directory.account(account).and_then(KnownAccount::newest_hash);
+        let sender_list = own.ok_or_else(|| RoomError::UnknownKeys(account.clone()))?;
         let mut salt = [0; MessageSalt::LENGTH];
         rng.fill_bytes(&mut salt);
         let salt = MessageSalt::from_bytes(salt);

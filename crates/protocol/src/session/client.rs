@@ -4,7 +4,7 @@ use rand_core::CryptoRng;
 
 use super::cipher::Direction;
 use super::envelope::{Answer, REQUEST_LABEL, RequestOut, Status};
-use super::{Refusal, SessionError};
+use super::{Refusal, SessionError, read_json};
 use crate::code::Code;
 use crate::command::{Command, SessionId};
 use crate::event::Event;
@@ -71,6 +71,22 @@ pub enum Incoming {
     UnknownPush,
 }
 
+impl Incoming {
+    /// Reads the text of an answer that is open, or of a push, which has no id.
+    ///
+    /// # Errors
+    /// [`SessionError::Malformed`] for what is no JSON or has a key twice.
+    pub fn read(id: Option<u64>, plain: &[u8]) -> Result<Self, SessionError> {
+        let value = read_json(plain)?;
+        Ok(match id {
+            Some(id) => Self::Answer { id, outcome: Ok(value) },
+            None => {
+                serde_json::from_value(value).map_or(Self::UnknownPush, |event| Self::Push(Box::new(event)))
+            }
+        })
+    }
+}
+
 /// Reads answers and pushes.
 #[derive(Debug)]
 pub struct Opener(pub(super) Direction);
@@ -87,11 +103,7 @@ impl Opener {
         match (status, data, proof) {
             (Status::Success, Some(data), None) => {
                 let plain = self.0.open(&data, &aad)?;
-                let value = serde_json::from_slice(&plain).map_err(|_| SessionError::Malformed)?;
-                Ok(match id {
-                    Some(id) => Incoming::Answer { id, outcome: Ok(value) },
-                    None => Self::push(value),
-                })
+                Incoming::read(id, &plain)
             }
             (Status::Invalid | Status::Fail, None, Some(proof)) => {
                 if !self.0.open(&proof, &aad)?.is_empty() {
@@ -103,9 +115,5 @@ impl Opener {
             }
             _ => Err(SessionError::Malformed),
         }
-    }
-
-    fn push(value: serde_json::Value) -> Incoming {
-        serde_json::from_value(value).map_or(Incoming::UnknownPush, |event| Incoming::Push(Box::new(event)))
     }
 }

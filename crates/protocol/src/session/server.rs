@@ -4,7 +4,7 @@ use rand_core::CryptoRng;
 
 use super::cipher::Direction;
 use super::envelope::{Answer, REQUEST_LABEL, RequestIn, Status};
-use super::{Refusal, SessionError};
+use super::{Refusal, SessionError, read_json};
 use crate::code::Code;
 use crate::command::{Request, RequestError, SessionId};
 use crate::set_up::Keys;
@@ -42,20 +42,13 @@ pub struct IncomingRequest {
     pub request: Result<Request, Refusal>,
 }
 
-/// Reads requests.
-#[derive(Debug)]
-pub struct Opener(pub(super) Direction);
-
-impl Opener {
-    /// Reads the next payload.
+impl IncomingRequest {
+    /// Reads the text of a request that is open.
     ///
     /// # Errors
-    /// [`SessionError`]: the connection must be closed. A request that opens but has an unknown
-    /// command or unusable data is no such error; one without an id cannot be answered and is.
-    pub fn open(&mut self, payload: &[u8]) -> Result<IncomingRequest, SessionError> {
-        let aad = self.0.aad(REQUEST_LABEL);
-        let plain = self.0.open(payload, &aad)?;
-        let value: serde_json::Value = serde_json::from_slice(&plain).map_err(|_| SessionError::Malformed)?;
+    /// [`SessionError::Malformed`] for what is no JSON, has a key twice, or bears no id.
+    pub fn read(plain: &[u8]) -> Result<Self, SessionError> {
+        let value: serde_json::Value = read_json(plain)?;
         let id = value.get("id").and_then(serde_json::Value::as_u64).ok_or(SessionError::Malformed)?;
         let read: Result<RequestIn, _> = serde_json::from_value(value);
         Ok(match read {
@@ -69,9 +62,9 @@ impl Opener {
                         "the data is not of the form that this command takes; see docs/protocol.md",
                     ),
                 });
-                IncomingRequest { id, session, request }
+                Self { id, session, request }
             }
-            Err(_) => IncomingRequest {
+            Err(_) => Self {
                 id,
                 session: None,
                 request: Err(Refusal::new(
@@ -80,6 +73,23 @@ impl Opener {
                 )),
             },
         })
+    }
+}
+
+/// Reads requests.
+#[derive(Debug)]
+pub struct Opener(pub(super) Direction);
+
+impl Opener {
+    /// Reads the next payload.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the connection must be closed. A request that opens but has an unknown
+    /// command or unusable data is no such error; one without an id cannot be answered and is.
+    pub fn open(&mut self, payload: &[u8]) -> Result<IncomingRequest, SessionError> {
+        let aad = self.0.aad(REQUEST_LABEL);
+        let plain = self.0.open(payload, &aad)?;
+        IncomingRequest::read(&plain)
     }
 }
 

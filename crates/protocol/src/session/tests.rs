@@ -119,6 +119,27 @@ fn a_request_that_opens_but_means_nothing_is_answered() {
     }
 }
 
+// REQ T4
+#[test]
+fn a_key_that_comes_twice_ends_the_session() {
+    for request in [
+        r#"{"command":"server_info","id":1,"id":2,"data":{}}"#,
+        r#"{"command":"server_info","id":1,"data":{},"data":{}}"#,
+        r#"{"command":"friend_decline","id":1,"data":{"account":"bob","account":"carol"}}"#,
+    ] {
+        let mut pair = pair();
+        let aad = pair.client.0.0.aad(envelope::REQUEST_LABEL);
+        let payload = pair.client.0.0.seal(request.as_bytes(), &aad, &mut rng()).unwrap();
+        assert_eq!(pair.server.0.open(&payload).unwrap_err(), SessionError::Malformed, "{request}");
+    }
+    let mut pair = pair();
+    let event = r#"{"event":"friend_declined","data":{"account":"bob","account":"carol"}}"#;
+    let payload = pair.server.1.push(event, &mut rng()).unwrap();
+    assert_eq!(pair.client.1.open(&payload), Err(SessionError::Malformed));
+    let answer = r#"{"status":"success","id":1,"id":1,"data":""}"#;
+    assert_eq!(pair.client.1.open(answer.as_bytes()), Err(SessionError::Malformed));
+}
+
 #[test]
 fn a_key_that_is_used_up_carries_nothing() {
     let mut pair = pair();

@@ -211,6 +211,18 @@ fn an_epoch_is_due_after_a_thousand_messages_or_seven_days() {
     assert!(bob.room.needs_epoch(NOW, &bob.directory));
 }
 
+// REQ C4
+#[test]
+fn a_refused_epoch_names_its_lists_in_any_order() {
+    let (_, alice, _) = group();
+    let mut announcement = alice.announce().announcement;
+    announcement.recipients.reverse();
+    let refused = Epoch::without_key(&announcement, NOW, Rule::NoKey);
+    for recipient in &announcement.recipients {
+        assert_eq!(refused.list_of(&recipient.account), Some(&recipient.list));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     // REQ C4

@@ -1,0 +1,23 @@
+//! What Mildam costs, each figure beside the bare primitives that it is made of, measured in the
+//! same run. `cargo xtask bench` builds and runs it; docs/benchmarks.md keeps a table.
+
+mod people;
+mod primitives;
+mod room;
+mod sender;
+mod sync;
+mod table;
+
+use anyhow::Result;
+
+use primitives::Primitives;
+
+fn main() -> Result<()> {
+    eprintln!("Measuring primitives …");
+    let bare = Primitives::measure()?;
+    let mut figures = bare.figures();
+    figures.extend(room::figures(&bare)?);
+    figures.push(sync::figure(&bare)?);
+    println!("{}", table::render(&figures));
+    Ok(())
+}
