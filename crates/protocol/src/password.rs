@@ -37,6 +37,10 @@ pub const LOGIN_RESPONSE: usize = 320;
 /// Bytes of a login's last word, KE3.
 pub const LOGIN_FINISH: usize = 64;
 
+/// Bytes of [`ServerKeys`]: OPRF seed, private key, and the public key that answers for accounts
+/// that are not there.
+const SERVER_KEYS: usize = 128;
+
 /// Argon2id's memory in KiB.
 const MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 3;
@@ -77,6 +81,12 @@ impl From<ProtocolError> for PasswordError {
 
 fn malformed(_: ProtocolError) -> PasswordError {
     PasswordError::Malformed
+}
+
+/// The bytes of a message if there are exactly so many: OPAQUE's crate reads from the front and
+/// would pass over what follows.
+fn sized(bytes: &[u8], length: usize) -> Result<&[u8], PasswordError> {
+    if bytes.len() == length { Ok(bytes) } else { Err(PasswordError::Malformed) }
 }
 
 /// Randomness in the generation of traits that OPAQUE's crate is written for.
@@ -148,7 +158,7 @@ impl Registration {
         response: &Bytes,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes, PasswordError> {
-        let response = RegistrationResponse::deserialize(response).map_err(malformed)?;
+        let response = RegistrationResponse::deserialize(sized(response, REGISTRATION_RESPONSE)?).map_err(malformed)?;
         let ksf = stretching()?;
         let parameters = ClientRegistrationFinishParameters::new(identifiers(account), Some(&ksf));
         let finish = self.state.finish(&mut Random(rng), &self.password, response, parameters)?;
@@ -185,7 +195,7 @@ impl Login {
         transcript: &Hash,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes, PasswordError> {
-        let response = CredentialResponse::deserialize(response).map_err(malformed)?;
+        let response = CredentialResponse::deserialize(sized(response, LOGIN_RESPONSE)?).map_err(malformed)?;
         let (ksf, context) = (stretching()?, context(transcript));
         let parameters =
             ClientLoginFinishParameters::new(Some(context.as_bytes()), identifiers(account), Some(&ksf));
@@ -216,7 +226,7 @@ impl ServerKeys {
     /// # Errors
     /// [`PasswordError::Malformed`]
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PasswordError> {
-        ServerSetup::deserialize(bytes).map(Self).map_err(malformed)
+        ServerSetup::deserialize(sized(bytes, SERVER_KEYS)?).map(Self).map_err(malformed)
     }
 
     /// The bytes to keep.
@@ -230,7 +240,7 @@ impl ServerKeys {
     /// # Errors
     /// [`PasswordError::Malformed`]
     pub fn register(&self, account: &AccountId, request: &Bytes) -> Result<Bytes, PasswordError> {
-        let request = RegistrationRequest::deserialize(request).map_err(malformed)?;
+        let request = RegistrationRequest::deserialize(sized(request, REGISTRATION_REQUEST)?).map_err(malformed)?;
         let start = ServerRegistration::<Suite>::start(&self.0, request, account.as_str().as_bytes())?;
         Ok(start.message.serialize().to_vec().into())
     }
@@ -253,7 +263,7 @@ impl ServerKeys {
             .map(ServerRegistration::<Suite>::deserialize)
             .transpose()
             .map_err(|_| PasswordError::Local("password record"))?;
-        let request = CredentialRequest::deserialize(request).map_err(malformed)?;
+        let request = CredentialRequest::deserialize(sized(request, LOGIN_REQUEST)?).map_err(malformed)?;
         let context = context(transcript);
         let parameters =
             ServerLoginParameters { context: Some(context.as_bytes()), identifiers: identifiers(account) };
@@ -276,7 +286,7 @@ impl PendingLogin {
     /// # Errors
     /// [`PasswordError::Wrong`], [`PasswordError::Malformed`].
     pub fn finish(self, last: &Bytes) -> Result<(), PasswordError> {
-        let last = CredentialFinalization::deserialize(last).map_err(malformed)?;
+        let last = CredentialFinalization::deserialize(sized(last, LOGIN_FINISH)?).map_err(malformed)?;
         let parameters = ServerLoginParameters {
             context: Some(self.context.as_bytes()),
             identifiers: identifiers(&self.account),
@@ -291,7 +301,7 @@ impl PendingLogin {
 /// # Errors
 /// [`PasswordError::Malformed`]
 pub fn check_record(record: &[u8]) -> Result<(), PasswordError> {
-    RegistrationUpload::<Suite>::deserialize(record).map(|_| ()).map_err(malformed)
+    RegistrationUpload::<Suite>::deserialize(sized(record, PASSWORD_RECORD)?).map(|_| ()).map_err(malformed)
 }
 
 macro_rules! redacted {
@@ -386,6 +396,50 @@ mod tests {
             let (login, _) = Login::start("password", &mut rng()).unwrap();
             let finish = login.finish(&account("alice"), &bytes, &TRANSCRIPT, &mut rng());
             assert!(finish.is_err());
+        }
+    }
+
+    // REQ T4
+    #[test]
+    fn a_message_has_one_length() {
+        let (keys, alice) = (ServerKeys::generate(&mut rng()), account("alice"));
+        let malformed = Some(PasswordError::Malformed);
+        let others = |bytes: &[u8]| {
+            let longer = [bytes, &[0]].concat();
+            [Bytes(longer), Bytes(bytes[..bytes.len() - 1].to_vec())]
+        };
+        for bytes in others(&keys.to_bytes()) {
+            assert_eq!(ServerKeys::from_bytes(&bytes).err(), malformed);
+        }
+        let (_, request) = Registration::start("password", &mut rng()).unwrap();
+        let response = keys.register(&alice, &request).unwrap();
+        for bytes in others(&request) {
+            assert_eq!(keys.register(&alice, &bytes).err(), malformed);
+        }
+        for bytes in others(&response) {
+            let (registration, _) = Registration::start("password", &mut rng()).unwrap();
+            assert_eq!(registration.finish(&alice, &bytes, &mut rng()).err(), malformed);
+        }
+        let kept = record(&keys, "alice", "password");
+        for bytes in others(&kept) {
+            assert_eq!(check_record(&bytes).err(), malformed);
+        }
+        let (login, request) = Login::start("password", &mut rng()).unwrap();
+        let answer = |request: &Bytes| keys.answer(&alice, Some(&kept), request, &TRANSCRIPT, &mut rng());
+        for bytes in others(&request) {
+            assert_eq!(answer(&bytes).err(), malformed);
+        }
+        let (_, response) = answer(&request).unwrap();
+        for bytes in others(&response) {
+            let (login, _) = Login::start("password", &mut rng()).unwrap();
+            assert_eq!(login.finish(&alice, &bytes, &TRANSCRIPT, &mut rng()).err(), malformed);
+        }
+        let (pending, response) = answer(&request).unwrap();
+        let last = login.finish(&alice, &response, &TRANSCRIPT, &mut rng()).unwrap();
+        assert!(pending.finish(&last).is_ok());
+        for bytes in others(&last) {
+            let (pending, _) = answer(&request).unwrap();
+            assert_eq!(pending.finish(&bytes).err(), malformed);
         }
     }
 }
