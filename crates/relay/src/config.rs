@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::clock::Clock;
+
 /// The port of a relay unless another is chosen.
 pub const DEFAULT_PORT: u16 = 7747;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub name: String,
     /// Limits.
     pub limits: Limits,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// What one relay, one account or one connection may use.
@@ -240,6 +244,7 @@ impl Config {
             public_host: None,
             name: "Mildam relay".to_owned(),
             limits: Limits::default(),
+            clock: Clock::system(),
         }
     }
 }

@@ -19,15 +19,15 @@ use crate::relay::server_key;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mildam-relay");
 
-struct Program {
-    child: Child,
+pub struct Program {
+    pub child: Child,
     ready: Value,
     link: ServerLink,
     tls: SocketAddr,
 }
 
 impl Program {
-    async fn start(data: &Path) -> Self {
+    pub async fn start(data: &Path) -> Self {
         Self::start_logging(data, Stdio::null()).await
     }
 
@@ -47,8 +47,12 @@ impl Program {
         Self { child, link: text("link").parse().unwrap(), tls: text("tls").parse().unwrap(), ready }
     }
 
-    async fn connect(&self, name: &str) -> Person {
-        Person::with(Client::connect_to(self.tls, *self.link.fingerprint()).await, name)
+    pub async fn client(&self) -> Client {
+        Client::connect_to(self.tls, *self.link.fingerprint()).await
+    }
+
+    pub async fn connect(&self, name: &str) -> Person {
+        Person::with(self.client().await, name)
     }
 
     async fn signal(&self, name: &str) {
@@ -58,7 +62,7 @@ impl Program {
     }
 }
 
-fn data() -> TempDir {
+pub fn data() -> TempDir {
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("server-key.der"), server_key()).unwrap();
     data
@@ -190,7 +194,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
 
     let program = Program::start(data.path()).await;
     let session = alice.client.session.clone();
-    alice.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    alice.client = program.client().await;
     alice.client.session = session;
     alice.client.ask(&Attach {}).await.unwrap();
     // Everything again, as an outbox does: what was acknowledged gets the same answer.
@@ -201,7 +205,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
             assert_eq!(serde_json::to_value(again).unwrap(), *first);
         }
     }
-    bob.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    bob.client = program.client().await;
     bob.log_in().await.unwrap();
     let expected: Vec<String> = (0..MESSAGES).map(|n| n.to_string()).collect();
     assert_eq!(texts(&bob.catch_up(&room).await), expected);
@@ -234,7 +238,7 @@ async fn a_polite_stop_answers_what_it_took_and_ends_well() {
 
     // What was answered is there, and nothing else: no work was done without an answer.
     let program = Program::start(data.path()).await;
-    alice.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    alice.client = program.client().await;
     alice.log_in().await.unwrap();
     assert_eq!(texts(&alice.catch_up(&room).await).len(), stored);
 }
