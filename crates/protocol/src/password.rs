@@ -158,7 +158,8 @@ impl Registration {
         response: &Bytes,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes, PasswordError> {
-        let response = RegistrationResponse::deserialize(sized(response, REGISTRATION_RESPONSE)?).map_err(malformed)?;
+        let response =
+            RegistrationResponse::deserialize(sized(response, REGISTRATION_RESPONSE)?).map_err(malformed)?;
         let ksf = stretching()?;
         let parameters = ClientRegistrationFinishParameters::new(identifiers(account), Some(&ksf));
         let finish = self.state.finish(&mut Random(rng), &self.password, response, parameters)?;
@@ -195,7 +196,8 @@ impl Login {
         transcript: &Hash,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes, PasswordError> {
-        let response = CredentialResponse::deserialize(sized(response, LOGIN_RESPONSE)?).map_err(malformed)?;
+        let response =
+            CredentialResponse::deserialize(sized(response, LOGIN_RESPONSE)?).map_err(malformed)?;
         let (ksf, context) = (stretching()?, context(transcript));
         let parameters =
             ClientLoginFinishParameters::new(Some(context.as_bytes()), identifiers(account), Some(&ksf));
@@ -240,7 +242,8 @@ impl ServerKeys {
     /// # Errors
     /// [`PasswordError::Malformed`]
     pub fn register(&self, account: &AccountId, request: &Bytes) -> Result<Bytes, PasswordError> {
-        let request = RegistrationRequest::deserialize(sized(request, REGISTRATION_REQUEST)?).map_err(malformed)?;
+        let request =
+            RegistrationRequest::deserialize(sized(request, REGISTRATION_REQUEST)?).map_err(malformed)?;
         let start = ServerRegistration::<Suite>::start(&self.0, request, account.as_str().as_bytes())?;
         Ok(start.message.serialize().to_vec().into())
     }

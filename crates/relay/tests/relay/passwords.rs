@@ -1,6 +1,8 @@
 //! Passwords that the relay never sees: what its answers show, and how often it gives them.
 
-use mildam_protocol::command::{Attach, LogIn, LogInStart, Recover, RecoverStart, SignUp, SignUpStart};
+use mildam_protocol::command::{
+    Attach, LogIn, LogInStart, LogOut, Recover, RecoverStart, SignUp, SignUpStart,
+};
 use mildam_protocol::password::{LOGIN_FINISH, LOGIN_RESPONSE, Login, Registration};
 use mildam_protocol::records::AccountId;
 use mildam_protocol::records::bytes::Bytes;
@@ -199,8 +201,8 @@ async fn a_login_is_used_up_whatever_comes_of_it() {
     std::mem::swap(&mut alice.client, &mut bob.client);
     let log_in = alice.log_in_command(&password("alice")).await;
     assert_eq!(code(alice.client.ask(&log_in).await), Code::WrongConnection);
+    alice.client.ask(&LogOut {}).await.unwrap();
     assert_eq!(code(alice.client.ask(&log_in).await), Code::WrongCredentials);
-    std::mem::swap(&mut alice.client, &mut bob.client);
     // Begun for one account, ended for another.
     alice.client = Client::connect(&relay).await;
     let mut crossed = alice.log_in_command(&password("alice")).await;
