@@ -23,3 +23,4 @@ mod program;
 mod recovery;
 mod relay;
 mod rooms;
+mod stored;

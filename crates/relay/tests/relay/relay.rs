@@ -104,6 +104,11 @@ impl TestRelay {
         Self { link: ready.link, tls: ready.tls, plain: ready.plain.unwrap(), data, shutdown, served }
     }
 
+    /// Where its data are.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
     /// Tells it to stop, without waiting.
     pub fn begin_to_stop(&self) {
         self.shutdown.cancel();
