@@ -193,6 +193,21 @@ async fn guessing_words_ends_the_connection() {
 
 // REQ A3, T6
 #[tokio::test]
+async fn a_login_that_was_not_begun_is_a_guess() {
+    let relay = TestRelay::start().await;
+    let mut alice = Person::new(&relay, "alice").await;
+    alice.client = Client::connect(&relay).await;
+    let done = alice.log_in_command(&password("alice")).await;
+    alice.client.ask(&done).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(code(alice.client.ask(&done).await), Code::WrongCredentials);
+    }
+    assert!(alice.client.is_closed().await);
+    relay.stop().await;
+}
+
+// REQ A3, T6
+#[tokio::test]
 async fn a_login_is_used_up_whatever_comes_of_it() {
     let relay = TestRelay::start().await;
     let mut alice = Person::new(&relay, "alice").await;

@@ -159,6 +159,24 @@ async fn its_log_says_why_and_never_who() {
     }
 }
 
+// REQ S1, S5
+#[tokio::test]
+async fn it_warns_of_passwords_that_cannot_be_right_any_more() {
+    let data = data();
+    for (lost, warns) in [(false, false), (false, false), (true, true), (false, false)] {
+        if lost {
+            std::fs::remove_file(data.path().join("password-keys.bin")).unwrap();
+        }
+        let log = data.path().join("log");
+        let file = std::fs::File::create(&log).unwrap();
+        let mut program = Program::start_logging(data.path(), file.into()).await;
+        program.signal("TERM").await;
+        assert!(program.child.wait().await.unwrap().success());
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(log.contains("WARN") && log.contains("password-keys.bin"), warns, "{log}");
+    }
+}
+
 // REQ S1, M3
 #[tokio::test]
 async fn a_kill_loses_nothing_that_was_acknowledged() {
