@@ -11,7 +11,7 @@ use crate::program::{Program, data};
 
 const NEW_PASSWORD: &str = "a password after the loss";
 
-/// How many answers the relay gives to others between a request and the kill.
+/// Moments of a kill. From one to the next, twice as much time passes for the relay.
 const MOMENTS: usize = 8;
 
 /// A relay that can be killed, and Bob, who looks on.
@@ -38,7 +38,8 @@ impl Scene {
     /// Sends a request and kills the relay without having read the answer: sooner or later.
     async fn kill_upon<C: Command>(&mut self, client: &mut Client, command: &C, moment: usize) {
         client.send(command).await;
-        for _ in 0..moment {
+        // Reading goes on beside the writing: the relay's time is told by what it answers.
+        for _ in 1..1 << moment {
             self.bob.client.ask(&RoomList {}).await.unwrap();
         }
         self.kill().await;
