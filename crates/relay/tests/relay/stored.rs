@@ -20,7 +20,8 @@ const ARGON2_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFza
 
 async fn database(dir: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(dir.join("relay.db")).create_if_missing(true);
-    options.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).connect().await.unwrap()
+    let options = options.journal_mode(SqliteJournalMode::Wal).pragma("secure_delete", "ON");
+    options.foreign_keys(true).connect().await.unwrap()
 }
 
 /// Adds a person with a session, as the relay's first version did.
@@ -92,6 +93,11 @@ async fn first_version(people: [&Person; 2]) -> TempDir {
             .await
             .unwrap();
     }
+    // And many others: what is erased must be so in pages that nothing is written over.
+    let others = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 500)
+        INSERT INTO account SELECT 'other' || n, '', ?1 || n, CAST('tag' || n AS BLOB), x'', zeroblob(422),
+            x'', zeroblob(2000), x'', 1 FROM n";
+    sqlx::query(others).bind(ARGON2_HASH).execute(&mut database).await.unwrap();
     database.close().await.unwrap();
     data
 }
