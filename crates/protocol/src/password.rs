@@ -37,7 +37,8 @@ pub const LOGIN_RESPONSE: usize = 320;
 /// Bytes of a login's last word, KE3.
 pub const LOGIN_FINISH: usize = 64;
 
-/// Bytes of [`ServerKeys`]: seed, key pair, and the key that stands in for accounts that are not there.
+/// Bytes of [`ServerKeys`]: OPRF seed, private key, and the public key that answers for accounts
+/// that are not there.
 const SERVER_KEYS: usize = 128;
 
 /// Argon2id's memory in KiB.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::clock::Clock;
+
 /// The port of a relay unless another is chosen.
 pub const DEFAULT_PORT: u16 = 7747;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub name: String,
     /// Limits.
     pub limits: Limits,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// What one relay, one account or one connection may use.
@@ -240,6 +244,7 @@ impl Config {
             public_host: None,
             name: "Mildam relay".to_owned(),
             limits: Limits::default(),
+            clock: Clock::system(),
         }
     }
 }
@@ -275,6 +280,32 @@ mod tests {
         assert_eq!(config.limits.session, Duration::from_secs(7 * 86_400));
         assert_eq!(config.limits.friends, 5);
         assert_eq!(config.limits.rooms, Limits::default().rooms);
+    }
+
+    // REQ S1
+    #[test]
+    fn the_operators_guide_names_every_limit_with_its_default() {
+        let guide = include_str!("../../../docs/operations.md");
+        let (_, block) = guide.split_once("```toml").unwrap();
+        let (block, _) = block.split_once("```").unwrap();
+        let LimitSettings {
+            connections,
+            set_up_seconds,
+            session_days,
+            friends,
+            waiting_requests,
+            rooms,
+            prekeys_a_day,
+            lists_a_day,
+            pushes,
+        } = read(block).unwrap().limits;
+        let shown = [friends, waiting_requests, rooms, prekeys_a_day, lists_a_day, pushes];
+        assert!(shown.iter().all(Option::is_some), "{shown:?}");
+        assert!(connections.is_some() && set_up_seconds.is_some() && session_days.is_some());
+        assert_eq!(read(block).unwrap().limits.into_limits(), Limits::default());
+        // The two that are alike are not mixed up.
+        let other = read("[limits]\nprekeys-a-day = 5\nlists-a-day = 6\n").unwrap().limits.into_limits();
+        assert_eq!((other.prekeys_a_day, other.lists_a_day), (5, 6));
     }
 
     #[test]

@@ -11,11 +11,11 @@ use mildam_protocol::session::{IncomingRequest, ServerSession};
 use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
 use mildam_protocol::{Code, Refusal, Request, SessionError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::Subscription;
-use crate::context::{Context, now, rng};
+use crate::context::{Context, rng};
 use crate::handler::{self, Admission, Admitted, Approach, Caller, Plan, Ticket};
 use crate::outbox::{Outbox, Outgoing, Reply};
 use crate::store::Settle;
@@ -32,8 +32,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const BATCH: usize = 64 * 1024;
 /// The bytes of JSON that a push may have, so that sealed and encoded it fits a frame.
 const PUSH_BUDGET: usize = 700 * 1024;
-/// Wrong passwords or words after which a connection is closed.
-const MOST_GUESSES: u32 = 5;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +138,6 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         bound: None,
         subscription: None,
         approach: Approach::default(),
-        guesses: 0,
         outbox: Arc::clone(&outbox),
         in_hand: Arc::new(Semaphore::new(IN_HAND as usize)),
         context,
@@ -160,7 +157,6 @@ struct Conversation {
     bound: Option<Caller>,
     subscription: Option<Subscription>,
     approach: Approach,
-    guesses: u32,
     outbox: Arc<Outbox>,
     in_hand: Arc<Semaphore>,
     context: Arc<Context>,
@@ -227,7 +223,7 @@ impl Conversation {
         let name = request.as_ref().map_or("unreadable", Request::name);
         let reply = Reply::new(id, name, Arc::clone(&self.outbox), permit);
         let context = Arc::clone(&self.context);
-        let now = now();
+        let now = context.clock.now();
         let ticket = session.map(|session| Ticket {
             tag: handler::session_tag(&session),
             bound: self.bound.clone(),
@@ -272,9 +268,13 @@ impl Conversation {
         let context = Arc::clone(&self.context);
         let (bound, transcript) = (self.bound.as_ref(), &self.transcript);
         let approach = &mut self.approach;
-        let attaching = matches!(admission, Admission::Attach(_));
+        if approach.is_spent() && matches!(admission, Admission::SignUpStart(_) | Admission::LogInStart(_)) {
+            let spent = "too many passwords or words were tried on this connection: open a new one";
+            reply.send(Err(Refusal::new(Code::LimitReached, spent)));
+            return Err(Ended::Guessing);
+        }
         let outcome = match admission {
-            Admission::SignUpStart(command) => Err(handler::sign_up_start(&context, &command)),
+            Admission::SignUpStart(command) => Err(handler::sign_up_start(&context, approach, *command)),
             Admission::LogInStart(command) => {
                 Err(handler::log_in_start(&context, approach, transcript, *command).await)
             }
@@ -282,7 +282,7 @@ impl Conversation {
                 Err(handler::recover_start(&context, approach, transcript, *command).await)
             }
             Admission::SignUp(command) => {
-                Ok(handler::sign_up(&context, bound, transcript, *command, now).await)
+                Ok(handler::sign_up(&context, bound, approach, transcript, *command, now).await)
             }
             Admission::LogIn(command) => {
                 Ok(handler::log_in(&context, bound, approach, transcript, *command, now).await)
@@ -290,13 +290,16 @@ impl Conversation {
             Admission::Recover(command) => {
                 Ok(handler::recover(&context, bound, approach, transcript, *command, now).await)
             }
-            Admission::Attach(ticket) => Ok(handler::attach(&context, ticket).await),
+            Admission::Attach(ticket) => {
+                self.attach(ticket, reply).await;
+                return Ok(());
+            }
             Admission::LogOut(ticket) => {
                 self.log_out(ticket, reply).await;
                 return Ok(());
             }
         };
-        let guess = matches!(
+        let wrong = matches!(
             &outcome,
             Ok(Err(refusal)) | Err(Err(refusal))
                 if matches!(refusal.code, Code::WrongCredentials | Code::WrongWords)
@@ -305,29 +308,49 @@ impl Conversation {
             // A first step: the connection belongs to whom it belonged.
             Err(first) => reply.send(first),
             Ok(Err(refusal)) => reply.send(Err(refusal)),
-            Ok(Ok(Admitted { answer, caller, news })) => {
+            Ok(Ok(Admitted { answer, caller })) => {
                 reply.send(Ok(answer));
-                for news in news {
-                    self.context.broker.publish(news);
-                }
-                if attaching {
-                    // Nothing can be read by the peer before the answer is, and nothing that is
-                    // committed from here on is missed.
-                    self.subscription = Some(self.context.switchboard.subscribe(
-                        caller.account.clone(),
-                        caller.device,
-                        Arc::clone(&self.outbox),
-                    ));
-                }
-                self.bound = Some(caller);
-                self.frames.set_limit(SESSION_LIMIT);
+                self.bind(caller);
             }
         }
-        self.guesses = self.guesses.saturating_add(u32::from(guess));
-        if self.guesses >= MOST_GUESSES {
+        if wrong && self.approach.is_spent() {
             return Err(Ended::Guessing);
         }
         Ok(())
+    }
+
+    /// Attaches the connection to the device of a session. Its news begin while the store settles
+    /// this, in the order of the commits: if a later one takes the device off the list, this
+    /// connection is among those that are told and cut off.
+    async fn attach(&mut self, ticket: Ticket, reply: Reply) {
+        let switchboard = Arc::clone(&self.context.switchboard);
+        let outbox = Arc::clone(&self.outbox);
+        let (put, got) = oneshot::channel();
+        let settle: Settle = Box::new(move |outcome| match handler::attached(outcome) {
+            Err(refusal) => reply.send(Err(refusal)),
+            Ok(Admitted { answer, caller }) => {
+                // Nothing can be read by the peer before the answer is.
+                reply.send(Ok(answer));
+                let subscription = switchboard.subscribe(caller.account.clone(), caller.device, outbox);
+                // If nobody waits any more, the news end at once.
+                let _ = put.send((caller, subscription));
+            }
+        });
+        let work = handler::attach(&self.context, ticket);
+        if let Err(error) = self.context.store.write(work, settle).await {
+            // The reply went with the work, and says by itself that it was given up.
+            tracing::error!(%error, "a request could not be queued");
+        }
+        if let Ok((caller, subscription)) = got.await {
+            self.subscription = Some(subscription);
+            self.bind(caller);
+        }
+    }
+
+    /// The connection belongs to a device from now on.
+    fn bind(&mut self, caller: Caller) {
+        self.bound = Some(caller);
+        self.frames.set_limit(SESSION_LIMIT);
     }
 
     async fn log_out(&mut self, ticket: Ticket, reply: Reply) {
@@ -430,6 +453,7 @@ mod tests {
     use std::sync::OnceLock;
 
     use async_trait::async_trait;
+    use mildam_protocol::Event;
     use mildam_protocol::command::{Attach, FriendList, ServerInfo, SessionId};
     use mildam_protocol::session::{ClientSession, Incoming};
     use mildam_protocol::set_up::{ClientKey, ServerKey, client};
@@ -439,7 +463,8 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::broker::Switchboard;
+    use crate::broker::{Address, Broker, News, Switchboard};
+    use crate::clock::Clock;
     use crate::config::Limits;
     use crate::secrets::{SECRET_BYTES, Secrets};
     use crate::store::{Committed, Rejection, Store, StoreError, Work};
@@ -476,6 +501,7 @@ mod tests {
         let context = Context {
             name: "test".to_owned(),
             key: key().clone(),
+            clock: Clock::system(),
             limits: Arc::new(Limits::default()),
             store: Arc::new(Held(held)),
             broker: Arc::clone(&switchboard) as _,
@@ -495,6 +521,17 @@ mod tests {
         let deadline = Instant::now() + context.limits.set_up;
         tokio::spawn(serve(theirs, None, deadline, Arc::clone(context)));
         ours
+    }
+
+    /// What the store makes of Alice's attachment.
+    fn attached() -> Committed {
+        let answer = mildam_protocol::command::AttachAnswer {
+            account: "alice".parse().unwrap(),
+            device: mildam_protocol::records::DeviceId::from_bytes([1; 16]),
+            nickname: String::new(),
+            expires_at: 1,
+        };
+        Committed { answer: serde_json::to_value(answer).unwrap(), news: Vec::new() }
     }
 
     async fn set_up_client(stream: &mut DuplexStream, frames: &mut Frames) -> ClientSession {
@@ -549,14 +586,7 @@ mod tests {
             let request = sealer.request(id, Some(&session), &FriendList {}, &mut rng()).unwrap();
             write_frame(&mut stream, &request).await.unwrap();
         }
-        let attached = mildam_protocol::command::AttachAnswer {
-            account: "alice".parse().unwrap(),
-            device: mildam_protocol::records::DeviceId::from_bytes([1; 16]),
-            nickname: String::new(),
-            expires_at: 1,
-        };
-        let answered = Committed { answer: serde_json::to_value(attached).unwrap(), news: Vec::new() };
-        in_hand(Ok(answered));
+        in_hand(Ok(attached()));
         let (id, outcome) = answer(&mut stream).await.unwrap();
         assert!(id == 1 && outcome.is_ok());
         // Then at most refusals because of the stop, and the end.
@@ -591,5 +621,32 @@ mod tests {
         in_hand(Ok(Committed::default()));
         assert_eq!(answer().await, (1, Ok(serde_json::Value::Null)));
         assert!(matches!(frames.next(&mut stream).await, Err(Ended::Closed)));
+    }
+
+    // REQ A5, T9
+    #[tokio::test]
+    async fn what_is_committed_right_after_an_attachment_reaches_it() {
+        let (context, mut held) = context().await;
+        let mut stream = serve_one(&context);
+        let mut frames = Frames::new(SESSION_LIMIT);
+        let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
+        let session = SessionId::from_bytes([1; 32]);
+        let attach = sealer.request(1, Some(&session), &Attach {}, &mut rng()).unwrap();
+        write_frame(&mut stream, &attach).await.unwrap();
+        let settle = held.recv().await.unwrap();
+        // The store settles one after the other, and nobody else runs in between: here the second
+        // took the device off its list.
+        settle(Ok(attached()));
+        let alice = || vec![Address::all("alice".parse().unwrap())];
+        context
+            .switchboard
+            .publish(News { last: true, ..News::new(alice(), &Event::DeviceRemoved {}).unwrap() });
+        context.switchboard.publish(News::new(alice(), &Event::CatchUp {}).unwrap());
+        let info = sealer.request(2, None, &ServerInfo {}, &mut rng()).unwrap();
+        write_frame(&mut stream, &info).await.unwrap();
+        let mut next = async || opener.open(&frames.next(&mut stream).await.unwrap()).unwrap();
+        assert!(matches!(next().await, Incoming::Answer { id: 1, outcome: Ok(_) }));
+        assert!(matches!(next().await, Incoming::Push(event) if *event == Event::DeviceRemoved {}));
+        assert!(matches!(next().await, Incoming::Answer { id: 2, .. }), "nothing comes behind the last");
     }
 }

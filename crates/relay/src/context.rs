@@ -1,7 +1,6 @@
 //! What all connections share.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use mildam_protocol::password::ServerKeys;
 use mildam_protocol::set_up::ServerKey;
@@ -9,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, Switchboard};
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::secrets::Secrets;
 use crate::store::Store;
@@ -18,6 +18,7 @@ pub(crate) struct Context {
     /// What the relay is called.
     pub(crate) name: String,
     pub(crate) key: ServerKey,
+    pub(crate) clock: Clock,
     pub(crate) limits: Arc<Limits>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) broker: Arc<dyn Broker>,
@@ -30,12 +31,6 @@ pub(crate) struct Context {
     pub(crate) draining: CancellationToken,
     /// Out of patience: drop everything.
     pub(crate) ending: CancellationToken,
-}
-
-/// Milliseconds since 1970 (UTC).
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The operating system's random source.

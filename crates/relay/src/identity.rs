@@ -35,6 +35,11 @@ pub(crate) fn password_keys(data: &DataDir) -> Result<ServerKeys, RelayError> {
         return ServerKeys::from_bytes(&bytes)
             .map_err(|_| RelayError::Identity("the file password-keys.bin is damaged".to_owned()));
     }
+    if data.file(data_dir::DATABASE).exists() {
+        tracing::warn!(
+            "there is a database and no password-keys.bin: every password that was set before is wrong now"
+        );
+    }
     let keys = ServerKeys::generate(&mut rng());
     data.write(data_dir::PASSWORD_KEYS, &keys.to_bytes())?;
     Ok(keys)

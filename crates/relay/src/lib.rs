@@ -9,6 +9,7 @@
 //! inside another program or a test.
 
 mod broker;
+mod clock;
 pub mod config;
 mod connection;
 mod context;
@@ -22,5 +23,6 @@ mod rules;
 mod secrets;
 mod store;
 
+pub use clock::Clock;
 pub use config::{Config, ConfigError, Limits};
 pub use relay::{Ready, Relay, RelayError, last_link, run};

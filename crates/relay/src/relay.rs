@@ -130,6 +130,7 @@ impl Relay {
         let context = Context {
             name: config.name,
             key,
+            clock: config.clock,
             store: Arc::new(store),
             broker: Arc::clone(&switchboard) as _,
             switchboard,

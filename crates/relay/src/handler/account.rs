@@ -1,5 +1,7 @@
 //! Accounts and sessions: what changes to whom a connection belongs.
 
+use std::sync::Arc;
+
 use mildam_protocol::command::{
     AttachAnswer, Done, LogIn, LogInStart, MAX_SEALED_IDENTITY, PasswordAnswer, Recover, RecoverStart,
     RecoverStartAnswer, SessionAnswer, SessionId, SignUp, SignUpStart,
@@ -9,6 +11,7 @@ use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash};
 use mildam_protocol::records::{AccountKeys, DeviceList, IdentityPublicKey, SignedPreKey, recover_bytes};
 use mildam_protocol::{Code, Event, Refusal};
+use tokio::sync::oneshot;
 
 use super::{
     Caller, OTHER_CONNECTION, Ticket, answer, device, done, enter, internal, news, refusal, session_tag, tell,
@@ -16,7 +19,9 @@ use super::{
 use crate::broker::{Address, Devices, News};
 use crate::context::{Context, rng};
 use crate::rules::{bad_record, require, stale, text};
-use crate::store::{self, Committed, FirstKeys, NewAccount, Rejection, SessionRow, Transaction, Work};
+use crate::store::{
+    self, Committed, FirstKeys, NewAccount, Rejection, SessionRow, Settle, StoreError, Transaction, Work,
+};
 
 /// A request that changes to whom the connection belongs, or leads up to that.
 pub(crate) enum Admission {
@@ -36,27 +41,71 @@ pub(crate) struct Admitted {
     pub(crate) answer: serde_json::Value,
     /// To whom the connection belongs now.
     pub(crate) caller: Caller,
-    /// What others are told after the answer.
-    pub(crate) news: Vec<News>,
 }
+
+/// Passwords and words that may be tried on one connection.
+const MOST_GUESSES: u32 = 5;
 
 /// What has been said on this connection on the way to an admission.
 #[derive(Default)]
 pub(crate) struct Approach {
     /// The login that was begun last.
     login: Option<PendingLogin>,
+    /// The account for which a sign-up was begun last.
+    registering: Option<AccountId>,
     /// The account whose words were proven.
     recovering: Option<AccountId>,
+    guesses: u32,
+}
+
+impl Approach {
+    /// Whether nothing more may be tried.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.guesses >= MOST_GUESSES
+    }
+
+    /// Counts a password or words that are wrong, or could be: with the answer to a first step the
+    /// peer can find out by itself whether one password is right, and need not come back.
+    const fn count_guess(&mut self) {
+        self.guesses = self.guesses.saturating_add(1);
+    }
+
+    /// Takes a guess back that led to a session.
+    const fn forgive_guess(&mut self) {
+        self.guesses = self.guesses.saturating_sub(1);
+    }
 }
 
 /// `sign_up_start`
-pub(crate) fn sign_up_start(context: &Context, command: &SignUpStart) -> Result<serde_json::Value, Refusal> {
+pub(crate) fn sign_up_start(
+    context: &Context,
+    approach: &mut Approach,
+    command: SignUpStart,
+) -> Result<serde_json::Value, Refusal> {
     let password = context.passwords.register(&command.account, &command.password).map_err(bad_password)?;
+    approach.count_guess();
+    approach.registering = Some(command.account);
     answer(&PasswordAnswer { password })
 }
 
 /// `sign_up`. A resend after a lost answer (same device list, good proof) is a log-in.
 pub(crate) async fn sign_up(
+    context: &Context,
+    bound: Option<&Caller>,
+    approach: &mut Approach,
+    transcript: &Hash,
+    command: SignUp,
+    now: u64,
+) -> Result<Admitted, Refusal> {
+    let begun = approach.registering.take().is_some_and(|account| account == command.account);
+    let admitted = register(context, bound, transcript, command, now).await?;
+    if begun {
+        approach.forgive_guess();
+    }
+    Ok(admitted)
+}
+
+async fn register(
     context: &Context,
     bound: Option<&Caller>,
     transcript: &Hash,
@@ -73,6 +122,7 @@ pub(crate) async fn sign_up(
     )?;
     let keys = FirstKeys { list: command.device_list, prekey: command.prekey };
     let device = first_device(&command.account, &command.identity_key, &keys)?;
+    device::check_time(&keys.prekey, now)?;
     let caller = Caller { account: command.account.clone(), device };
     check_connection(bound, &caller)?;
     let id = command.account.clone();
@@ -122,6 +172,7 @@ pub(crate) async fn log_in_start(
         .passwords
         .answer(&command.account, record.as_deref(), &command.password, transcript, &mut rng())
         .map_err(bad_password)?;
+    approach.count_guess();
     approach.login = Some(login);
     answer(&PasswordAnswer { password })
 }
@@ -136,10 +187,17 @@ pub(crate) async fn log_in(
     now: u64,
 ) -> Result<Admitted, Refusal> {
     let caller = Caller { account: command.account, device: command.device };
+    let login = approach.login.take();
     check_connection(bound, &caller)?;
-    let login = approach.login.take().filter(|login| *login.account() == caller.account);
-    let fits = login.is_some_and(|login| login.finish(&command.password).is_ok());
-    require(fits, Code::WrongCredentials, "id and password do not go together")?;
+    let Some(login) = login else {
+        approach.count_guess();
+        return Err(wrong_credentials());
+    };
+    let fits = *login.account() == caller.account && login.finish(&command.password).is_ok();
+    if !fits {
+        return Err(wrong_credentials());
+    }
+    approach.forgive_guess();
     let asked = caller.account.clone();
     let known = store::load(&*context.store, |tx| Box::pin(async move { Ok(tx.keys(&asked).await?) }))
         .await
@@ -172,7 +230,10 @@ pub(crate) async fn recover_start(
             .as_ref()
             .is_some_and(|key| key.verify(signed.as_bytes(), &command.proof, "recovery proof").is_ok())
     });
-    let (account, published) = proven.ok_or_else(wrong_words)?;
+    let Some((account, published)) = proven else {
+        approach.count_guess();
+        return Err(wrong_words());
+    };
     let password = context.passwords.register(&command.account, &command.password).map_err(bad_password)?;
     approach.recovering = Some(command.account);
     answer(&RecoverStartAnswer {
@@ -187,18 +248,22 @@ pub(crate) async fn recover_start(
 pub(crate) async fn recover(
     context: &Context,
     bound: Option<&Caller>,
-    approach: &Approach,
+    approach: &mut Approach,
     transcript: &Hash,
     command: Recover,
     now: u64,
 ) -> Result<Admitted, Refusal> {
-    require(approach.recovering.as_ref() == Some(&command.account), Code::WrongWords, WRONG_WORDS)?;
+    if approach.recovering.as_ref() != Some(&command.account) {
+        approach.count_guess();
+        return Err(wrong_words());
+    }
     password::check_record(&command.password).map_err(bad_password)?;
     let (list, prekey) = (command.device_list, command.prekey);
     let caller = Caller { account: command.account, device: device::only_device(&list)? };
     check_connection(bound, &caller)?;
     let certificate = list.certificate(&caller.device).ok_or_else(internal)?;
     prekey.verify(certificate).map_err(|error| bad_record(&error))?;
+    device::check_time(&prekey, now)?;
     let signed = certificate.recovered_bytes(transcript, &command.password, &list.hash());
     certificate
         .device_key
@@ -216,10 +281,12 @@ pub(crate) async fn recover(
     begin_session(context, caller, known.nickname, Beginning::Generation(generation), now).await
 }
 
-const WRONG_WORDS: &str = "id and recovery words do not go together";
-
 fn wrong_words() -> Refusal {
-    Refusal::new(Code::WrongWords, WRONG_WORDS)
+    Refusal::new(Code::WrongWords, "id and recovery words do not go together")
+}
+
+fn wrong_credentials() -> Refusal {
+    Refusal::new(Code::WrongCredentials, "id and password do not go together")
 }
 
 fn bad_password(error: PasswordError) -> Refusal {
@@ -230,10 +297,10 @@ fn bad_password(error: PasswordError) -> Refusal {
 }
 
 /// `attach`. The connection's pushes begin when the caller subscribes it.
-pub(crate) async fn attach(context: &Context, ticket: Ticket) -> Result<Admitted, Refusal> {
+pub(crate) fn attach(context: &Context, ticket: Ticket) -> Work {
     let limits = context.limits.clone();
     let tag = ticket.tag;
-    let work: Work = Box::new(move |tx| {
+    Box::new(move |tx| {
         Box::pin(async move {
             let scene = enter(tx, &ticket, limits, false).await?;
             let standing = tx.standing(&scene.caller.account).await?.ok_or_else(internal)?;
@@ -246,15 +313,15 @@ pub(crate) async fn attach(context: &Context, ticket: Ticket) -> Result<Admitted
                 expires_at,
             })
         })
-    });
-    let committed = store::commit(&*context.store, work).await.map_err(refusal)?;
-    // The answer is our own; reading it back saves a second way out of the transaction.
-    let attached: AttachAnswer = serde_json::from_value(committed.answer.clone()).map_err(broken)?;
-    Ok(Admitted {
-        answer: committed.answer,
-        caller: Caller { account: attached.account, device: attached.device },
-        news: Vec::new(),
     })
+}
+
+/// What an [`attach`] came to.
+pub(crate) fn attached(outcome: Result<Committed, Rejection>) -> Result<Admitted, Refusal> {
+    let Committed { answer, .. } = outcome.map_err(refusal)?;
+    // The answer is our own; reading it back saves a second way out of the transaction.
+    let attached: AttachAnswer = serde_json::from_value(answer.clone()).map_err(broken)?;
+    Ok(Admitted { answer, caller: Caller { account: attached.account, device: attached.device } })
 }
 
 /// `log_out`. Other connections of the device are told and get no more news.
@@ -322,8 +389,26 @@ async fn begin_session(
             tell(&Done {}, told)
         })
     });
-    let news = store::commit(&*context.store, work).await.map_err(refusal)?.news;
-    Ok(Admitted { answer: answer(&SessionAnswer { session, expires_at, nickname })?, caller, news })
+    commit_and_tell(context, work).await.map_err(refusal)?;
+    Ok(Admitted { answer: answer(&SessionAnswer { session, expires_at, nickname })?, caller })
+}
+
+/// Writes, and tells of it in the order of the commits: a device that was taken off the list gets
+/// no news of what was committed after that.
+async fn commit_and_tell(context: &Context, work: Work) -> Result<(), Rejection> {
+    let broker = Arc::clone(&context.broker);
+    let (put, got) = oneshot::channel();
+    let settle: Settle = Box::new(move |outcome| {
+        let settled = outcome.map(|committed| {
+            for news in committed.news {
+                broker.publish(news);
+            }
+        });
+        // The other end waits below, or nobody wants to know any more.
+        let _ = put.send(settled);
+    });
+    context.store.write(work, settle).await?;
+    got.await.map_err(|_| StoreError::Closed)?
 }
 
 async fn begin_generation(
@@ -338,6 +423,10 @@ async fn begin_generation(
         return Err(stale("the account's generation").into());
     }
     device::with_list(keys, new.list.clone()).verify().map_err(|error| bad_record(&error))?;
+    for certificate in &new.list.certificates {
+        let listed = tx.device_key(account, &certificate.device).await?.is_some();
+        require(!listed, Code::BadRecord, "a generation begins with a device that is new")?;
+    }
     let told = device::put_list(tx, &new.list, now).await?;
     tx.put_prekey(&new.prekey, now, now.saturating_sub(device::DAY)).await?;
     tx.set_password(account, &new.password).await?;

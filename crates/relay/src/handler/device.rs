@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mildam_protocol::command::{DevicesSet, Done, MAX_DEVICES, PreKeyReplace};
 use mildam_protocol::records::id::{AccountId, DeviceId};
-use mildam_protocol::records::{AccountKeys, DeviceList};
+use mildam_protocol::records::{AccountKeys, DeviceList, SignedPreKey};
 use mildam_protocol::{Code, Event, Refusal};
 
 use super::{Scene, done, internal, news, tell};
@@ -27,8 +27,7 @@ pub(super) async fn replace_prekey(
     let newest = published.lists.last().ok_or_else(internal)?;
     let certificate = newest.certificate(&caller.device).ok_or_else(super::room::unlisted)?;
     prekey.verify(certificate).map_err(|error| bad_record(&error))?;
-    let not_yet = prekey.created_at > now.saturating_add(DAY);
-    require(!not_yet, Code::BadRecord, "this prekey is of tomorrow: is your clock right?")?;
+    check_time(&prekey, now)?;
     if let Some(present) = published.prekey(&caller.device) {
         if *present == prekey {
             return done(&Done {});
@@ -37,10 +36,21 @@ pub(super) async fn replace_prekey(
             return Err(stale("this device's prekey").into());
         }
     }
+    let kept = tx.prekey_marks(&caller.account, 0).await?;
+    let hash = prekey.public.hash();
+    let used = kept.iter().any(|mark| mark.device == caller.device && mark.hash == hash);
+    require(!used, Code::BadRecord, "this prekey was in use before: make a new one")?;
     let count = tx.prekeys_since(&caller.account, &caller.device, now.saturating_sub(DAY)).await?;
     require(count < limits.prekeys_a_day, Code::LimitReached, "a device may have 24 prekeys a day")?;
     tx.put_prekey(&prekey, now, now.saturating_sub(DAY)).await?;
     done(&Done {})
+}
+
+/// Checks that a prekey is not ahead of time: no later one could take its place, and its device
+/// would never count as away.
+pub(super) fn check_time(prekey: &SignedPreKey, now: u64) -> Result<(), Refusal> {
+    let not_yet = prekey.created_at > now.saturating_add(DAY);
+    require(!not_yet, Code::BadRecord, "this prekey is of tomorrow: is your clock right?")
 }
 
 /// `devices_set`. The same list again changes nothing.

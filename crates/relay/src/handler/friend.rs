@@ -20,7 +20,7 @@ pub(super) async fn request(
     text::greeting(&command.greeting)?;
     let own = &scene.caller.account;
     let other = &command.account;
-    require(own != other, Code::BadAccount, "this is your own id")?;
+    require(own != other, Code::Forbidden, "this is your own id")?;
     let (me, them) = both(tx, own, other).await?;
     let friends = tx.friends_since(own, other).await?.is_some();
     require(!friends, Code::AlreadyFriends, "you are friends already")?;

@@ -28,8 +28,8 @@ use crate::rules::require;
 use crate::store::{BoxFuture, Committed, Rejection, StoreError, Transaction, Work};
 
 pub(crate) use account::{
-    Admission, Admitted, Approach, attach, log_in, log_in_start, log_out, recover, recover_start, sign_up,
-    sign_up_start,
+    Admission, Admitted, Approach, attach, attached, log_in, log_in_start, log_out, recover, recover_start,
+    sign_up, sign_up_start,
 };
 
 /// Who asks: a device of an account.

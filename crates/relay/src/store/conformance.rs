@@ -22,7 +22,8 @@ use tokio::sync::oneshot;
 
 use super::{
     BoxFuture, Committed, EntryRange, EntryRow, EpochRange, EpochRow, FirstKeys, MemberRow, MessagePlace,
-    NewAccount, Rejection, RoomRow, SessionRow, Store, StoreError, Transaction, Work, commit, load,
+    NewAccount, PreKeyMark, Rejection, RoomRow, SessionRow, Store, StoreError, Transaction, Work, commit,
+    load,
 };
 
 /// Where a store keeps its data: opening it again finds them.
@@ -34,7 +35,7 @@ pub(crate) trait Place: Send + Sync {
 macro_rules! store_conformance {
     ($place:path) => {
         $crate::store::conformance::store_conformance!($place =>
-            accounts, sessions, friends, rooms, have_met, entries, messages, epochs, receipts,
+            accounts, device_lists, prekeys, passwords, acquaintances, sessions, friends, rooms, have_met, entries, messages, epochs, receipts,
             refusals_undo_their_own_work_only, conflicts_harm_nobody_else,
             works_settle_in_the_order_of_their_commits, reading_changes_nothing, what_was_settled_is_durable
         );
@@ -247,6 +248,157 @@ pub(crate) async fn accounts(place: &dyn Place) {
             assert_eq!(tx.email_holder(&hash(9)).await?, None);
             let nobody = account("nobody");
             assert!(tx.account(&nobody).await?.is_none() && tx.keys(&nobody).await?.is_none());
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+/// Alice's list with these devices, each of which has the device key of its number.
+fn list_of(generation: u64, version: u64, devices: &[u8]) -> DeviceList {
+    let first = new_account("alice", 1).keys.list;
+    let certificate = first.certificates[0].clone();
+    let certificates = devices.iter().map(|byte| Certificate {
+        device: device(*byte),
+        device_key: device_key(*byte),
+        ..certificate.clone()
+    });
+    DeviceList { generation, version, certificates: certificates.collect(), ..first }
+}
+
+fn prekey_of(device_byte: u8, byte: u8, created_at: u64) -> SignedPreKey {
+    SignedPreKey {
+        device: device(device_byte),
+        public: PreKeyPublic::from_bytes(&[byte; 1216]).unwrap(),
+        created_at,
+        ..new_account("alice", 1).keys.prekey
+    }
+}
+
+pub(crate) async fn device_lists(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let alice = account("alice");
+            let both = list_of(1, 2, &[1, 10]);
+            assert_eq!(tx.put_list(&both, 100).await?, []);
+            tx.put_prekey(&prekey_of(10, 10, 5), 100, 0).await?;
+            for byte in [1, 10] {
+                let row = SessionRow { account: alice.clone(), device: device(byte), expires_at: 10 };
+                tx.put_session(&hash(byte), &row).await?;
+            }
+            let row = SessionRow { account: account("bob"), device: device(2), expires_at: 10 };
+            tx.put_session(&hash(2), &row).await?;
+            assert_eq!(tx.removed_devices(&alice).await?, []);
+
+            // What goes with a device, and with nobody else.
+            let without = list_of(1, 3, &[1]);
+            assert_eq!(tx.put_list(&without, 200).await?, [device(10)]);
+            assert_eq!(tx.removed_devices(&alice).await?, [device(10)]);
+            assert_eq!(tx.removed_devices(&account("bob")).await?, []);
+            assert_eq!(tx.device_key(&alice, &device(10)).await?, None);
+            assert_eq!(tx.device_key(&alice, &device(1)).await?, Some(device_key(1)));
+            assert_eq!(tx.session(&hash(10)).await?, None);
+            assert!(tx.session(&hash(1)).await?.is_some() && tx.session(&hash(2)).await?.is_some());
+            let keys = tx.keys(&alice).await?.unwrap().keys;
+            assert_eq!(keys.prekeys, [new_account("alice", 1).keys.prekey]);
+
+            // A new generation; lists come in the order in which they replace each other.
+            let again = list_of(2, 1, &[11]);
+            assert_eq!(tx.put_list(&again, 300).await?, [device(1)]);
+            assert_eq!(tx.removed_devices(&alice).await?, [device(1), device(10)]);
+            let keys = tx.keys(&alice).await?.unwrap().keys;
+            assert_eq!(keys.lists, [list_of(1, 1, &[1]), both, without, again.clone()]);
+            assert_eq!(keys.prekeys, []);
+            let newest = again.hash();
+            assert_eq!(tx.standing(&alice).await?.unwrap().list, newest);
+            assert_eq!(tx.account(&alice).await?.unwrap().list, newest);
+            for (since, count) in [(0, 4), (1, 3), (100, 2), (299, 1), (300, 0)] {
+                assert_eq!(tx.lists_since(&alice, since).await?, count, "since {since}");
+            }
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn prekeys(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let alice = account("alice");
+            tx.put_prekey(&prekey_of(1, 21, 1_000), 1_100, 0).await?;
+            tx.put_prekey(&prekey_of(1, 22, 2_000), 2_100, 0).await?;
+            assert_eq!(tx.keys(&alice).await?.unwrap().keys.prekeys, [prekey_of(1, 22, 2_000)]);
+            // The one of the sign-up was replaced at 1,100, the next at 2,100.
+            let seen = |marks: Vec<PreKeyMark>| -> Vec<(u64, bool)> {
+                marks.iter().map(|mark| (mark.created_at, mark.current)).collect()
+            };
+            for (after, expected) in [
+                (0, vec![(1, false), (1_000, false), (2_000, true)]),
+                (1_100, vec![(1_000, false), (2_000, true)]),
+                (2_100, vec![(2_000, true)]),
+            ] {
+                let mut marks = seen(tx.prekey_marks(&alice, after).await?);
+                marks.sort_unstable();
+                assert_eq!(marks, expected, "after {after}");
+            }
+            for (since, count) in [(0, 3), (1, 2), (1_100, 1), (2_100, 0)] {
+                assert_eq!(tx.prekeys_since(&alice, &device(1), since).await?, count, "since {since}");
+            }
+            assert_eq!(tx.prekeys_since(&alice, &device(2), 0).await?, 0);
+            assert_eq!(tx.prekeys_since(&account("bob"), &device(2), 0).await?, 1);
+            // What was replaced before 2,100 is forgotten, what was then is not.
+            tx.put_prekey(&prekey_of(1, 23, 3_000), 3_100, 2_100).await?;
+            let mut marks = seen(tx.prekey_marks(&alice, 0).await?);
+            marks.sort_unstable();
+            assert_eq!(marks, [(1_000, false), (2_000, false), (3_000, true)]);
+            assert_eq!(tx.prekey_marks(&account("bob"), 0).await?.len(), 1);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn passwords(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            tx.set_password(&account("alice"), &[9; 192]).await?;
+            let row = tx.account(&account("alice")).await?.unwrap();
+            assert_eq!((row.password, row.recovery_key), (Some(vec![9; 192]), Some(device_key(1))));
+            assert_eq!(tx.account(&account("bob")).await?.unwrap().password, Some(vec![2; 192]));
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn acquaintances(place: &dyn Place) {
+    let store = place.open().await;
+    insert_room(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let [alice, bob, carol] = ["alice", "bob", "carol"].map(account);
+            assert_eq!(tx.acquaintances(&alice).await?, std::slice::from_ref(&bob), "by a room");
+            assert_eq!(tx.acquaintances(&carol).await?, []);
+            tx.insert_friends(&carol, &alice, 1).await?;
+            tx.insert_friends(&alice, &bob, 1).await?;
+            assert_eq!(tx.acquaintances(&alice).await?, [bob.clone(), carol.clone()], "each once");
+            assert_eq!(tx.acquaintances(&carol).await?, std::slice::from_ref(&alice), "by friendship");
+            // Who has gone from a room is told no more, and its members are not told of who has gone.
+            tx.save_member(&ROOM, &member_row("carol", 0, None)).await?;
+            assert_eq!(tx.acquaintances(&carol).await?, [alice.clone(), bob.clone()]);
+            tx.save_member(&ROOM, &member_row("carol", 0, Some((3, 1)))).await?;
+            assert_eq!(tx.acquaintances(&carol).await?, [alice]);
+            assert_eq!(tx.acquaintances(&bob).await?, [account("alice")]);
             Ok(())
         })
     })

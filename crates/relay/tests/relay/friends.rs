@@ -88,7 +88,7 @@ async fn requests_have_limits() {
     let mut bob = Person::new(&relay, "bob").await;
     let mut carol = Person::new(&relay, "carol").await;
     assert_eq!(code(alice.client.ask(&request(&account("nobody"))).await), Code::NotFound);
-    assert_eq!(code(alice.client.ask(&request(&alice.account)).await), Code::BadAccount);
+    assert_eq!(code(alice.client.ask(&request(&alice.account)).await), Code::Forbidden);
     let long = FriendRequest { greeting: "x".repeat(MAX_GREETING + 1), ..request(&bob.account) };
     assert_eq!(code(alice.client.ask(&long).await), Code::TooLarge);
 

@@ -12,10 +12,15 @@
 
 mod accounts;
 mod client;
+mod devices;
 mod faults;
 mod friends;
+mod kills;
 mod messages;
+mod passwords;
 mod person;
 mod program;
+mod recovery;
 mod relay;
 mod rooms;
+mod stored;

@@ -6,34 +6,28 @@ use ed25519_dalek::{Signer, SigningKey};
 use mildam_e2ee::recovery::WordLanguage;
 use mildam_e2ee::{
     Accepted, Body, Content, DeviceKey, DeviceSecrets, IdentityKey, KnownAccount, NewChange, NewRoom,
-    NotAccepted, PreKey, Reader, RecoveryWords, Room, WrapKey, first_device_list,
+    NotAccepted, PreKey, Reader, RecoveryWords, Room, SealedIdentity, WrapKey, first_device_list,
 };
 use mildam_protocol::command::{
-    Attach, EpochAnnounce, FriendAccept, FriendRequest, GetAccountKeys, LogIn, MessageSend, NewEpoch,
-    RoomCreate, RoomCreateAnswer, RoomList, RoomLog, RoomLogAnswer, RoomSetChange, RoomSummary, SignUp,
-    SignUpStart, StoredAnswer,
+    Attach, DevicesSet, EpochAnnounce, FriendAccept, FriendRequest, GetAccountKeys, LogIn, MessageSend,
+    NewEpoch, PreKeyReplace, Recover, RecoverStart, RoomCreate, RoomCreateAnswer, RoomList, RoomLog,
+    RoomLogAnswer, RoomSetChange, RoomSummary, SignUp, SignUpStart, StoredAnswer,
 };
 use mildam_protocol::password::Registration;
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::records::{
-    AccountId, AccountKeys, Canonical, ClientMessageId, Hash, LogPosition, Message, Receipt, ReceiptKind,
-    RoomId, RoomKind,
+    AccountId, AccountKeys, Canonical, ClientMessageId, DeviceList, Hash, LogPosition, Message, Receipt,
+    ReceiptKind, RoomId, RoomKind,
 };
 use mildam_protocol::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::relay::{TestRelay, kept, rng};
+use crate::relay::{TestRelay, kept, now, rng, server_key};
 
 pub const NOW: u64 = 1_700_000_000_000;
-
-/// Milliseconds since 1970 (UTC).
-pub fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_millis()).unwrap()
-}
 
 pub fn account(name: &str) -> AccountId {
     name.parse().unwrap()
@@ -81,6 +75,13 @@ impl Kept {
             },
         }
     }
+}
+
+/// The keys of one more device. All of these have one wrap key: RSA keys take seconds to make.
+pub fn new_device(account: &AccountId) -> DeviceSecrets {
+    let wrap = WrapKey::from_pkcs8(server_key()).unwrap();
+    let (device, prekey) = (DeviceKey::generate(&mut rng()), PreKey::generate(&mut rng()).unwrap());
+    DeviceSecrets::new(account.clone(), wrap, device, prekey, now()).unwrap()
 }
 
 /// A room as a person sees it.
@@ -175,10 +176,92 @@ impl Person {
     }
 
     pub async fn log_in(&mut self) -> Result<(), Refusal> {
-        let command = self.log_in_command(&password(self.account.as_str())).await;
+        let own = password(self.account.as_str());
+        self.log_in_with(&own).await
+    }
+
+    pub async fn log_in_with(&mut self, password: &str) -> Result<(), Refusal> {
+        let command = self.log_in_command(password).await;
         let answer = self.client.ask(&command).await?;
         self.client.session = Some(answer.session);
         self.client.ask(&Attach {}).await.map(drop)
+    }
+
+    /// The same person at another device, which the relay may not know yet.
+    pub fn at(mut self, secrets: DeviceSecrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// The first step of a recovery by the words.
+    pub fn recover_start(&self, password: Bytes) -> RecoverStart {
+        let proof = self.words.sign(&self.account, &self.client.transcript).unwrap();
+        RecoverStart { account: self.account.clone(), password, proof }
+    }
+
+    /// Goes as far as the last step of a recovery with this device and a new password.
+    pub async fn recover_command(&mut self, password: &str) -> Recover {
+        let (registration, request) = Registration::start(password, &mut rng()).unwrap();
+        let start = self.recover_start(request);
+        let begun = self.client.ask(&start).await.unwrap();
+        let sealed = SealedIdentity(begun.sealed_identity);
+        let identity = sealed.open(&self.words, &self.account, &begun.keys.identity_key).unwrap();
+        let generation = begun.keys.lists.last().unwrap().generation + 1;
+        let list = first_device_list(&identity, &self.secrets, generation, &mut rng()).unwrap();
+        let record = registration.finish(&self.account, &begun.password, &mut rng()).unwrap();
+        self.recover_with(record, list)
+    }
+
+    /// The last step of a recovery, with a proof for this connection.
+    pub fn recover_with(&self, password: Bytes, device_list: DeviceList) -> Recover {
+        let transcript = &self.client.transcript;
+        Recover {
+            account: self.account.clone(),
+            proof: self.secrets.sign_recovered(transcript, &password, &device_list.hash()),
+            password,
+            prekey: self.secrets.signed_prekey().unwrap().clone(),
+            device_list,
+        }
+    }
+
+    pub async fn recover(&mut self, password: &str) -> Result<(), Refusal> {
+        let command = self.recover_command(password).await;
+        let answer = self.client.ask(&command).await?;
+        self.client.session = Some(answer.session);
+        self.client.ask(&Attach {}).await.map(drop)
+    }
+
+    /// The next version of the device list, with these devices.
+    pub fn list_of(&self, present: &DeviceList, devices: &[&DeviceSecrets]) -> DevicesSet {
+        let certificates = devices.iter().map(|device| device.certificate().clone()).collect();
+        DevicesSet { device_list: self.secrets.next_device_list(present, certificates) }
+    }
+
+    /// A new prekey of this device, signed by it.
+    pub fn prekey_of(&self, created_at: u64) -> PreKeyReplace {
+        let made = new_device(&self.account);
+        let mut prekey = made.signed_prekey().unwrap().clone();
+        prekey.device = self.secrets.device();
+        prekey.created_at = created_at;
+        prekey.signature = self.sign(&prekey.signed_bytes());
+        PreKeyReplace { prekey }
+    }
+
+    /// Turns the own prekey over, as a device does that is online.
+    pub async fn update_own_prekey(&mut self, now: u64) {
+        let published = self.published().await.prekeys;
+        let own = published.iter().find(|prekey| prekey.device == self.secrets.device());
+        let due = self.secrets.prekey_due(own, now, &mut rng()).unwrap();
+        let command = PreKeyReplace { prekey: due.expect("a new prekey").clone() };
+        self.client.ask(&command).await.unwrap();
+        self.secrets.prekey_confirmed(now);
+        self.update(&self.account.clone()).await;
+    }
+
+    /// The own keys as the relay shows them.
+    pub async fn published(&mut self) -> AccountKeys {
+        let own = GetAccountKeys { accounts: vec![self.account.clone()] };
+        self.client.ask(&own).await.unwrap().accounts.remove(0).keys
     }
 
     /// Goes away and comes back with what it had.
@@ -211,6 +294,14 @@ impl Person {
             let account = known.keys.account.clone();
             self.directory.insert(account, KnownAccount::first_contact(known.keys).unwrap());
         }
+    }
+
+    /// Asks for the keys of an account that is known, and goes on from what was known.
+    pub async fn update(&mut self, account: &AccountId) -> AccountKeys {
+        let command = GetAccountKeys { accounts: vec![account.clone()] };
+        let keys = self.client.ask(&command).await.unwrap().accounts.remove(0).keys;
+        self.directory.get_mut(account).unwrap().update(keys.clone()).unwrap();
+        keys
     }
 
     pub fn new_room(&self, kind: RoomKind, others: &[&AccountId]) -> RoomCreate {

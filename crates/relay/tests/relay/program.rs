@@ -19,15 +19,15 @@ use crate::relay::server_key;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mildam-relay");
 
-struct Program {
-    child: Child,
+pub struct Program {
+    pub child: Child,
     ready: Value,
     link: ServerLink,
     tls: SocketAddr,
 }
 
 impl Program {
-    async fn start(data: &Path) -> Self {
+    pub async fn start(data: &Path) -> Self {
         Self::start_logging(data, Stdio::null()).await
     }
 
@@ -47,8 +47,12 @@ impl Program {
         Self { child, link: text("link").parse().unwrap(), tls: text("tls").parse().unwrap(), ready }
     }
 
-    async fn connect(&self, name: &str) -> Person {
-        Person::with(Client::connect_to(self.tls, *self.link.fingerprint()).await, name)
+    pub async fn client(&self) -> Client {
+        Client::connect_to(self.tls, *self.link.fingerprint()).await
+    }
+
+    pub async fn connect(&self, name: &str) -> Person {
+        Person::with(self.client().await, name)
     }
 
     async fn signal(&self, name: &str) {
@@ -58,7 +62,7 @@ impl Program {
     }
 }
 
-fn data() -> TempDir {
+pub fn data() -> TempDir {
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("server-key.der"), server_key()).unwrap();
     data
@@ -155,6 +159,24 @@ async fn its_log_says_why_and_never_who() {
     }
 }
 
+// REQ S1, S5
+#[tokio::test]
+async fn it_warns_of_passwords_that_cannot_be_right_any_more() {
+    let data = data();
+    for (lost, warns) in [(false, false), (false, false), (true, true), (false, false)] {
+        if lost {
+            std::fs::remove_file(data.path().join("password-keys.bin")).unwrap();
+        }
+        let log = data.path().join("log");
+        let file = std::fs::File::create(&log).unwrap();
+        let mut program = Program::start_logging(data.path(), file.into()).await;
+        program.signal("TERM").await;
+        assert!(program.child.wait().await.unwrap().success());
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(log.contains("WARN") && log.contains("password-keys.bin"), warns, "{log}");
+    }
+}
+
 // REQ S1, M3
 #[tokio::test]
 async fn a_kill_loses_nothing_that_was_acknowledged() {
@@ -190,7 +212,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
 
     let program = Program::start(data.path()).await;
     let session = alice.client.session.clone();
-    alice.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    alice.client = program.client().await;
     alice.client.session = session;
     alice.client.ask(&Attach {}).await.unwrap();
     // Everything again, as an outbox does: what was acknowledged gets the same answer.
@@ -201,7 +223,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
             assert_eq!(serde_json::to_value(again).unwrap(), *first);
         }
     }
-    bob.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    bob.client = program.client().await;
     bob.log_in().await.unwrap();
     let expected: Vec<String> = (0..MESSAGES).map(|n| n.to_string()).collect();
     assert_eq!(texts(&bob.catch_up(&room).await), expected);
@@ -234,7 +256,7 @@ async fn a_polite_stop_answers_what_it_took_and_ends_well() {
 
     // What was answered is there, and nothing else: no work was done without an answer.
     let program = Program::start(data.path()).await;
-    alice.client = Client::connect_to(program.tls, *program.link.fingerprint()).await;
+    alice.client = program.client().await;
     alice.log_in().await.unwrap();
     assert_eq!(texts(&alice.catch_up(&room).await).len(), stored);
 }

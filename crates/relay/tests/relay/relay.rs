@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mildam_protocol::ServerLink;
 use mildam_protocol::set_up::ServerKey;
-use mildam_relay::{Config, Relay, RelayError};
+use mildam_relay::{Clock, Config, Relay, RelayError};
 use rand_core::UnwrapErr;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -14,6 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 pub fn rng() -> impl rand_core::CryptoRng {
     UnwrapErr(getrandom::SysRng)
+}
+
+/// Milliseconds since 1970 (UTC).
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
 }
 
 pub fn loopback() -> SocketAddr {
@@ -39,6 +46,30 @@ pub fn server_key() -> &'static [u8] {
     KEY.get_or_init(|| {
         kept("server-key.der", || ServerKey::generate(&mut rng()).unwrap().to_pkcs8().unwrap().to_vec())
     })
+}
+
+/// A relay's clock that a test sets forward. It begins at the present time and stands still.
+#[derive(Clone)]
+pub struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(now())))
+    }
+
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Sets it forward, by so many milliseconds.
+    pub fn advance(&self, milliseconds: u64) {
+        self.0.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    pub fn clock(&self) -> Clock {
+        let own = self.clone();
+        Clock::new(move || own.now())
+    }
 }
 
 pub struct TestRelay {
@@ -71,6 +102,11 @@ impl TestRelay {
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(relay.serve(shutdown.clone()));
         Self { link: ready.link, tls: ready.tls, plain: ready.plain.unwrap(), data, shutdown, served }
+    }
+
+    /// Where its data are.
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// Tells it to stop, without waiting.

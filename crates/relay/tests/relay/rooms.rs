@@ -1,8 +1,10 @@
 //! Rooms: who comes in, who goes, and which keys hold.
 
 use mildam_e2ee::Accepted;
-use mildam_protocol::command::{RoomCreate, RoomSetChange, StoredAnswer};
-use mildam_protocol::records::{Change, Hash, LogItem, LogPosition, RoomChange, RoomId, RoomKind};
+use mildam_protocol::command::{ReceiptSend, RoomCreate, RoomSetChange, StoredAnswer};
+use mildam_protocol::records::{
+    Change, Hash, LogItem, LogPosition, ReceiptKind, RoomChange, RoomId, RoomKind,
+};
 use mildam_protocol::{Code, Event};
 
 use crate::person::{NOW, Person, code, texts, three, two_friends, two_talking};
@@ -294,6 +296,52 @@ async fn a_joiners_beginning_is_vouched_for() {
     alice.client.ask(&addition).await.unwrap();
     carol.catch_up(&room).await;
     assert_eq!(carol.summary(&room).await.start, alice.hash_at(&room, 2));
+    relay.stop().await;
+}
+
+// REQ M2, C2
+#[tokio::test]
+async fn who_has_left_and_where_all_is_over_nothing_more_is_taken() {
+    let relay = TestRelay::start().await;
+    let (mut alice, mut bob) = two_friends(&relay).await;
+    let room = alice.create(RoomKind::Group, &[&bob.account.clone()]).await;
+    alice.say(&room, "one").await.unwrap();
+    bob.catch_up(&room).await;
+    let read = bob.receipt(&room, ReceiptKind::Read, bob.hash_at(&room, 2));
+    let announcement = bob.announcement(&room);
+    let left = bob.leave(&room);
+    bob.client.ask(&left).await.unwrap();
+    let late = ReceiptSend { receipts: vec![read] };
+    assert_eq!(code(bob.client.ask(&late).await), Code::NotMember);
+    assert_eq!(code(bob.client.ask(&announcement).await), Code::NotMember);
+    // The closed one: what was made before comes too late, and is not merely stale.
+    alice.catch_up(&room).await;
+    alice.client.ask(&alice.announcement(&room)).await.unwrap();
+    alice.catch_up(&room).await;
+    let (message, announcement) = (alice.seal(&room, "two"), alice.announcement(&room));
+    alice.client.ask(&by_hand(&alice, &left.change, Change::Closed)).await.unwrap();
+    assert_eq!(code(alice.client.ask(&message).await), Code::Forbidden);
+    assert_eq!(code(alice.client.ask(&announcement).await), Code::Forbidden);
+    relay.stop().await;
+}
+
+// REQ C1
+#[tokio::test]
+async fn an_account_is_in_so_many_rooms() {
+    let relay = TestRelay::start_with(|config| config.limits.rooms = 2).await;
+    let (mut alice, mut bob) = two_friends(&relay).await;
+    let group = alice.create(RoomKind::Group, &[]).await;
+    alice.create(RoomKind::Group, &[]).await;
+    let third = alice.new_room(RoomKind::Group, &[]);
+    assert_eq!(code(alice.client.ask(&third).await), Code::LimitReached);
+    // Nobody else can put it into one more.
+    let with_alice = bob.new_room(RoomKind::Direct, &[&alice.account]);
+    assert_eq!(code(bob.client.ask(&with_alice).await), Code::LimitReached);
+    bob.create(RoomKind::Group, &[]).await;
+    bob.create(RoomKind::Group, &[]).await;
+    let addition = alice.addition(&group, &[&bob.account]);
+    assert_eq!(code(alice.client.ask(&addition).await), Code::LimitReached);
+    assert_eq!((alice.rooms().await.len(), bob.rooms().await.len()), (2, 2));
     relay.stop().await;
 }
 

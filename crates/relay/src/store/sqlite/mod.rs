@@ -178,6 +178,37 @@ mod tests {
 
     // REQ S1
     #[tokio::test]
+    async fn a_migration_that_fails_changes_nothing() {
+        let file = place();
+        let options = file.options().create_if_missing(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(migrate::MIGRATIONS[0]).execute(&mut connection).await.unwrap();
+        let rows = "PRAGMA user_version = 1;
+            INSERT INTO account VALUES ('alice', '', 'hash', x'01', x'', x'', x'', x'', x'', 1);
+            INSERT INTO device VALUES ('alice', x'01', x'');
+            INSERT INTO prekey VALUES ('alice', x'01', x'02', 'this is no JSON', NULL)";
+        sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+
+        assert!(SqliteStore::open_with(file.options()).await.is_err());
+        let mut connection = SqliteConnection::connect_with(&file.options()).await.unwrap();
+        let kept = "SELECT password_hash || (SELECT user_version FROM pragma_user_version) FROM account";
+        let kept: String = sqlx::query_scalar(kept).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(kept, "hash1");
+        // Once the row is mended everything goes on.
+        let mend = r#"UPDATE prekey SET body = '{"created_at":7}'"#;
+        sqlx::raw_sql(mend).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        file.open().await.close().await;
+        let mut connection = SqliteConnection::connect_with(&file.options()).await.unwrap();
+        let made_at = sqlx::query_scalar("SELECT created_at FROM prekey");
+        let made_at: i64 = made_at.fetch_one(&mut connection).await.unwrap();
+        assert_eq!(made_at, 7);
+        connection.close().await.unwrap();
+    }
+
+    // REQ S1
+    #[tokio::test]
     async fn data_of_a_newer_program_are_left_alone() {
         let file = place();
         file.open().await.close().await;
