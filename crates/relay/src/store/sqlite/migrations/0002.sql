@@ -1,5 +1,5 @@
--- Passwords are kept as OPAQUE records (protocol.md, section 6). Who has none yet gets one by the recovery
--- words, or stays logged in.
+-- Passwords are kept as OPAQUE records (protocol.md, section 6). An account of the first version keeps its
+-- session, but nothing here can make a record of its old hash: it cannot log in again or be recovered.
 ALTER TABLE account DROP COLUMN password_hash;
 ALTER TABLE account ADD COLUMN password BLOB;
 ALTER TABLE account ADD COLUMN recovery_key BLOB;
