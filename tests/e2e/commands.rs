@@ -24,7 +24,7 @@ fn answers_are_json_objects_of_the_documented_shape() -> Outcome {
     let group = alice.done(&["room", "create", "--name", "점심", "bob"])?;
     assert_eq!(group.iter().map(fields).collect::<Vec<_>>(), [["room"]]);
     let room = group.first().and_then(|line| line["room"].as_str()).context("a room")?;
-    let message = ["from", "id", "room", "sent_at", "seq", "state", "text"];
+    let message = ["from", "id", "missing_before", "room", "sent_at", "seq", "state", "text"];
     let sent = alice.run(&["send", room, "--stdin"], Some("여러 줄\n메시지"))?.done()?;
     assert_eq!(sent.iter().map(fields).collect::<Vec<_>>(), [message]);
     assert_eq!(sent.first().map(|line| &line["text"]), Some(&json!("여러 줄\n메시지")));
