@@ -68,6 +68,17 @@ fn a_passphrase_is_changed_and_a_damaged_vault_is_repaired() -> Result<()> {
     window.part_with("room-row", GREETING)?.click()?;
     window.part_with("message", GREETING)?;
     window.picture(&pictures.join("repaired.png"))?;
+
+    // The keyring in place of a passphrase: the next window asks for nothing, and cannot be locked.
+    window.part("settings")?.click()?;
+    window.part("protection-open")?.click()?;
+    window.part("protection-current")?.enter(next)?;
+    window.part("protection-keyring")?.click()?;
+    window.part_with("protection-open", "Choose")?;
+    ensure!(window.count("[data-testid='lock']")? == 0, "without a passphrase nothing would unlock it");
+    drop(window);
+    let window = Window::open(&desktop, alice.home(), 0)?;
+    window.part_with("room-row", GREETING)?;
     Ok(())
 }
 
