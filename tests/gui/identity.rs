@@ -1,8 +1,10 @@
 //! Who is who: the safety number compared, the app locked, and an account that comes back.
 
 use anyhow::{Context as _, Result, ensure};
-use mildam_tests::Scene;
+use mildam_tests::{Person, Scene};
+use mildam_vault::{Changes, Unlock, Vault};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::desktop::Desktop;
 use crate::story::screenshots;
@@ -92,6 +94,62 @@ fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Resu
     // The lost device keeps what it has, and gets nothing more.
     window.part_with("message", GREETING)?;
     ensure!(window.count("[data-testid='message']")? == 1, "a device that was removed gets nothing");
+    Ok(())
+}
+
+// REQ A5, C4: whom Alice has compared shows another identity. Nothing is sent until she decides.
+#[test]
+fn a_changed_identity_stops_sending_until_it_is_decided() -> Result<()> {
+    let scene = Scene::start()?;
+    let desktop = Desktop::start()?;
+    let pictures = screenshots()?;
+    let (alice, bob) = (scene.alice()?, scene.bob()?);
+    scene.befriend(&alice, &bob)?;
+    let room = bob.direct(&alice)?;
+    bob.done(&["send", &room, GREETING])?;
+    alice.done(&["sync"])?;
+    // The Bob whom she has known is another one, of another relay.
+    let elsewhere = Scene::start()?;
+    know(&alice, &elsewhere.bob()?)?;
+    alice.done(&["contact", "verify", "bob"])?;
+    let refused = alice.refused(&["send", &room, AFTER])?;
+    ensure!(refused == (1, "identity_changed".to_owned()), "{refused:?}");
+
+    let window = Window::open(&desktop, alice.home(), 0)?;
+    window.choose("language", "ko")?;
+    unlock(&window, &alice.passphrase())?;
+    window.part("room-row")?.click()?;
+    window.part("blocked")?;
+    window.message(AFTER, "pending")?;
+    ensure!(window.count("[data-testid='composer']")? == 0, "nothing can be written meanwhile");
+    ensure!(window.count("h1 [data-testid='verified']")? == 0, "the mark is gone");
+    window.picture(&pictures.join("identity-blocked.png"))?;
+    bob.done(&["sync"])?;
+    ensure!(bob.texts(&room)?.iter().all(|(_, text)| text != AFTER), "it was sent all the same");
+
+    window.part("decide")?.click()?;
+    window.part("identity-changed")?;
+    window.picture(&pictures.join("identity-changed.png"))?;
+    window.part("identity-accept")?.click()?;
+    window.message(AFTER, "stored")?;
+    window.part("composer")?;
+    bob.done(&["sync"])?;
+    ensure!(bob.texts(&room)?.iter().any(|(_, text)| text == AFTER), "what waited goes out");
+    ensure!(window.count("h1 [data-testid='verified']")? == 0, "the new identity was not compared");
+    Ok(())
+}
+
+/// Puts what `other` has of its own account into `person`'s vault, as what it knows of that account.
+fn know(person: &Person, other: &Person) -> Result<()> {
+    let open = |person: &Person| {
+        let passphrase = Unlock::Passphrase(Zeroizing::new(person.passphrase()));
+        Vault::open(person.home(), passphrase).context("the vault does not open")
+    };
+    let account = other.account().parse()?;
+    let row = open(other)?.account(&account)?.context("the own account")?;
+    let mut changes = Changes::new();
+    changes.put_account(&account, row.to_vec());
+    open(person)?.commit(changes)?;
     Ok(())
 }
 
