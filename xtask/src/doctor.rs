@@ -24,8 +24,10 @@ pub fn run() -> Result<()> {
     let tests = packages(Need::Test);
     line(find("tauri-driver").is_some(), "tauri-driver", "drives the app; `cargo xtask test` installs it");
     let python = find_python();
-    let purpose = format!("a second implementation of the protocol: {}.{} or newer", PYTHON.0, PYTHON.1);
-    line(python.is_ok(), "python3, python3-venv", &purpose);
+    if !cfg!(target_os = "linux") {
+        let purpose = format!("the second implementation: {}.{} or newer", PYTHON.0, PYTHON.1);
+        line(python.is_ok(), "python3", &purpose);
+    }
     println!("\nFor `cargo xtask ci` (left out where missing)");
     for (tool, purpose) in crate::ci::OPTIONAL_TOOLS {
         line(find(tool).is_some(), tool, purpose);

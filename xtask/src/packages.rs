@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::doctor;
 use crate::shell::{find, output, sh};
 
 /// What a package is needed for.
@@ -26,6 +27,8 @@ enum Sign {
     File(&'static [&'static str]),
     /// fontconfig knows a font for this language.
     Font(&'static str),
+    /// There is a Python that can make virtual environments.
+    Python,
 }
 
 /// A package, by its name in each family of Linux systems.
@@ -59,6 +62,7 @@ impl Package {
                 let language = format!(":lang={language}");
                 output(Command::new("fc-list").arg(language)).is_some_and(|fonts| !fonts.trim().is_empty())
             }
+            Sign::Python => doctor::find_python().is_ok(),
         }
     }
 }
@@ -136,6 +140,12 @@ pub const PACKAGES: &[Package] = &[
         ]),
     ),
     Package::new(Need::Test, "a keyring", ["gnome-keyring"; 3], Sign::Program("gnome-keyring-daemon")),
+    Package::new(
+        Need::Test,
+        "the second implementation",
+        ["python3-venv", "python3", "python"],
+        Sign::Python,
+    ),
 ];
 
 /// What is not installed of what is needed.
