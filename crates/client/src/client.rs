@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mildam_protocol::records::{AccountId, ClientMessageId, RecordError, RoomId};
-use mildam_vault::{Changes, OutboxRow, Unlock, Vault};
+use mildam_vault::{OutboxRow, Unlock, Vault};
 use rand_core::Rng;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -417,15 +417,7 @@ impl Client {
             sealed: None,
             created_at: self.store.now(),
         };
-        let stored = self.store.read(move |vault| {
-            store::check_open(vault, &room)?;
-            let mut changes = Changes::new();
-            changes.put_outbox(row);
-            vault.commit(changes)?;
-            let message = store::message(vault, &room, &id)?.ok_or_else(|| Error::not_found("message"))?;
-            Ok((message, store::room(vault, &room)?))
-        });
-        let (message, line) = stored.await?;
+        let (message, line) = self.store.read(move |vault| store::queue(vault, row)).await?;
         self.events.tell(Event::Message { message: message.clone() });
         self.events.tell(Event::Room { room: line });
         // A full queue means that the engine will look at the outbox anyway.

@@ -6,6 +6,7 @@ use mildam_e2ee::{KeyError, RoomError, WordsError};
 use mildam_protocol::code::Code;
 use mildam_protocol::link::LinkError;
 use mildam_protocol::password::PasswordError;
+use mildam_protocol::records::AccountId;
 use mildam_protocol::session::{Refusal, SessionError};
 use mildam_protocol::set_up::SetUpError;
 use mildam_vault::VaultError;
@@ -41,10 +42,10 @@ impl Error {
         Self::new("no_account", "There is no account on this device yet.")
     }
 
-    pub(crate) fn identity_changed(accounts: &str) -> Self {
+    pub(crate) fn identity_changed(account: &AccountId) -> Self {
         Self::new(
             "identity_changed",
-            format!("The identity of {accounts} has changed. Decide about it first."),
+            format!("The identity of {account} has changed. Decide about it first."),
         )
     }
 

@@ -98,8 +98,20 @@ impl Contacts {
         self.0.insert(account, row);
     }
 
-    pub(crate) fn has_changed(&self, account: &AccountId) -> bool {
+    fn has_changed(&self, account: &AccountId) -> bool {
         self.0.get(account).is_some_and(|row| row.offered.is_some())
+    }
+
+    /// Nothing is sent to anybody for whom the relay shows another identity than the known one, until
+    /// the person has decided.
+    pub(crate) fn check_unchanged<'a>(
+        &self,
+        accounts: impl IntoIterator<Item = &'a AccountId>,
+    ) -> Result<(), Error> {
+        match accounts.into_iter().find(|account| self.has_changed(account)) {
+            None => Ok(()),
+            Some(account) => Err(Error::identity_changed(account)),
+        }
     }
 }
 
@@ -124,6 +136,24 @@ pub(crate) struct RoomMeta {
     pub(crate) blocked: Option<String>,
     /// When the room was first seen here, for the order of rooms without lines.
     pub(crate) since: u64,
+}
+
+impl RoomMeta {
+    fn check_open(&self, contacts: &Contacts) -> Result<(), Error> {
+        if self.left {
+            return Err(Error::new("not_member", "You are not a member of this room."));
+        }
+        if matches!(self.blocked.as_deref(), None | Some("identity_changed")) {
+            contacts.check_unchanged(self.members.iter().map(|(account, _)| account))?;
+        }
+        match &self.blocked {
+            None => Ok(()),
+            Some(code) => Err(Error::new(
+                "blocked_room",
+                format!("Nothing can be sent to this room at the moment ({code})."),
+            )),
+        }
+    }
 }
 
 /// What an outbox row says.
@@ -382,21 +412,20 @@ pub(crate) fn rooms(vault: &Vault) -> Result<Vec<RoomView>, Error> {
 }
 
 /// Whether anything can be sent to a room at the moment.
-pub(crate) fn check_open(vault: &Vault, id: &RoomId) -> Result<(), Error> {
-    let room = room(vault, id)?;
-    match room.blocked.as_deref() {
-        _ if room.left => Err(Error::new("not_member", "You are not a member of this room.")),
-        None => Ok(()),
-        Some("identity_changed") => {
-            let changed = room.members.iter().filter(|member| member.trust == TrustView::Changed);
-            let names: Vec<&str> = changed.map(|member| member.account.as_str()).collect();
-            Err(Error::identity_changed(&names.join(", ")))
-        }
-        Some(code) => Err(Error::new(
-            "blocked_room",
-            format!("Nothing can be sent to this room at the moment ({code})."),
-        )),
-    }
+pub(crate) fn check_open(vault: &Vault, room: &RoomId) -> Result<(), Error> {
+    room_meta(vault, room)?.check_open(&Contacts::read(vault)?)
+}
+
+/// Puts a message into the outbox: the message, and what is shown of its room.
+pub(crate) fn queue(vault: &Vault, row: OutboxRow) -> Result<(MessageView, RoomView), Error> {
+    let (room, id, people) = (row.room, row.id, People::read(vault)?);
+    room_meta(vault, &room)?.check_open(&people.contacts)?;
+    let mut changes = Changes::new();
+    changes.put_outbox(row);
+    vault.commit(changes)?;
+    let message = message(vault, &room, &id)?.ok_or_else(|| Error::not_found("message"))?;
+    let meta = room_meta(vault, &room)?;
+    Ok((message, room_view(vault, room, meta, &people, &own_account(vault)?)?))
 }
 
 pub(crate) fn room(vault: &Vault, room: &RoomId) -> Result<RoomView, Error> {

@@ -205,6 +205,10 @@ impl Directory {
         self.last_order = self.last_order.max(order);
     }
 
+    pub(crate) fn is_waiting(&self, room: &RoomId, id: &ClientMessageId) -> bool {
+        self.outbox.contains_key(&(*room, *id))
+    }
+
     pub(crate) fn remove_order(&mut self, room: &RoomId, id: &ClientMessageId) -> Option<u64> {
         self.outbox.remove(&(*room, *id))
     }

@@ -327,6 +327,12 @@ impl Vault {
         Ok(rows)
     }
 
+    /// Whether a message waits to be sent.
+    #[must_use]
+    pub fn is_waiting(&self, room: &RoomId, id: &ClientMessageId) -> bool {
+        self.directory().is_waiting(room, id)
+    }
+
     /// How far the members of a room have come, in no particular order.
     ///
     /// # Errors

@@ -110,17 +110,7 @@ impl Engine {
     /// known one, and the person has not decided.
     pub(super) fn check_identities(&self, room: RoomId) -> Result<(), Error> {
         let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
-        self.check_changed(open.room.members().map(|member| &member.account))
-    }
-
-    pub(super) fn check_changed<'a>(
-        &self,
-        accounts: impl IntoIterator<Item = &'a AccountId>,
-    ) -> Result<(), Error> {
-        match accounts.into_iter().find(|account| self.contacts.has_changed(account)) {
-            None => Ok(()),
-            Some(account) => Err(Error::identity_changed(account.as_str())),
-        }
+        self.contacts.check_unchanged(open.room.members().map(|member| &member.account))
     }
 }
 

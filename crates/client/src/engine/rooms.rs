@@ -60,7 +60,7 @@ impl Engine {
     ) -> Result<RoomView, Error> {
         for _ in 0..TRIES {
             self.fetch_keys(&others).await?;
-            self.check_changed(&others)?;
+            self.contacts.check_unchanged(&others)?;
             if others.iter().any(|other| self.contacts.get(other).is_none()) {
                 return Err(Error::new("not_friends", "A room can be made with friends only."));
             }
@@ -104,7 +104,7 @@ impl Engine {
                 open.room.members().map(|member| member.account.clone()).collect();
             everybody.extend(new.iter().cloned());
             self.fetch_keys(&everybody).await?;
-            self.check_changed(&everybody)?;
+            self.contacts.check_unchanged(&everybody)?;
             if new.iter().any(|account| self.contacts.get(account).is_none()) {
                 return Err(Error::new("not_friends", "Only friends can be invited."));
             }

@@ -280,10 +280,10 @@ impl Engine {
             return Ok(());
         }
         let read = move |vault: &mildam_vault::Vault| {
-            ids.extend(vault.outbox_of(&room)?.into_iter().map(|row| row.id));
             let mut copies = BTreeSet::new();
             for (seq, id) in others {
-                let elsewhere = vault.message_by_id(&room, &id)?.is_some_and(|line| line.seq != seq);
+                let elsewhere = vault.is_waiting(&room, &id)
+                    || vault.message_by_id(&room, &id)?.is_some_and(|line| line.seq != seq);
                 if elsewhere || !ids.insert(id) {
                     copies.insert(seq);
                 }
