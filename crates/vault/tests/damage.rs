@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,8 @@ use mildam_records::{AccountId, ClientMessageId, RoomId};
 use mildam_vault::hazmat::{Argon2Cost, open_with_argon2};
 use mildam_vault::{Changes, HistoryRow, Slot, Unlock, Vault, VaultError};
 use tempfile::TempDir;
+
+use common::copy;
 
 fn open(folder: &Path, passphrase: &str) -> Result<Vault, VaultError> {
     let cheap = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
@@ -43,19 +47,6 @@ fn filled(lines: u64, padding: usize) -> TempDir {
     }
     drop(vault);
     folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,8 @@ use mildam_records::{AccountId, ClientMessageId, Hash, ReceiptKind, RoomId};
 use mildam_vault::hazmat::{Argon2Cost, change_unlock_with_argon2, open_with_argon2, write_store};
 use mildam_vault::{Changes, HistoryRow, OutboxRow, RoomRow, Secret, Slot, Unlock, Vault, VaultError};
 use tempfile::TempDir;
+
+use common::copy;
 
 const LINES: u64 = 60;
 const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
@@ -99,19 +103,6 @@ fn filled(snapshot: bool) -> TempDir {
     assert!(is_whole(&vault));
     drop(vault);
     folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn copied(original: &TempDir) -> TempDir {
