@@ -6,8 +6,7 @@ use mildam_vault::{Changes, Unlock, Vault};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::desktop::Desktop;
-use crate::story::screenshots;
+use crate::greeted::Greeted;
 use crate::window::Window;
 
 const GREETING: &str = "안녕, 앨리스! 잘 지내지?";
@@ -16,24 +15,17 @@ const AFTER: &str = "다시 돌아왔구나, 반가워!";
 // REQ A4, A5, A7, C2, D1
 #[test]
 fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Result<()> {
-    let scene = Scene::start()?;
-    let desktop = Desktop::start()?;
-    let pictures = screenshots()?;
-    let (alice, bob) = (scene.alice()?, scene.bob()?);
-    scene.befriend(&alice, &bob)?;
-    let room = bob.direct(&alice)?;
-    bob.done(&["send", &room, GREETING])?;
+    let Greeted { scene, desktop, alice, bob, room, pictures } = Greeted::start(GREETING)?;
     let words = first(&alice.done(&["words", "--korean"])?, "words")?;
     let words: Vec<String> = serde_json::from_value(words)?;
 
     // The vault opens with its passphrase only.
     let window = Window::open(&desktop, alice.home(), 0)?;
     window.choose("language", "ko")?;
-    window.part("unlock-passphrase")?.enter("not the passphrase")?;
-    window.part("unlock")?.click()?;
+    window.unlock("not the passphrase")?;
     window.part("problem")?;
     window.part("unlock-passphrase")?.clear()?;
-    unlock(&window, &alice.passphrase())?;
+    window.unlock(&alice.passphrase())?;
 
     // Bob reads his number out, a wrong digit is noticed, the right one is not.
     window.part_with("room-row", GREETING)?.click()?;
@@ -64,7 +56,7 @@ fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Resu
     window.part("unlock-passphrase")?;
     ensure!(!window.text()?.contains("안녕"), "a locked window shows no message");
     window.picture(&pictures.join("locked.png"))?;
-    unlock(&window, &alice.passphrase())?;
+    window.unlock(&alice.passphrase())?;
     window.part_with("room-row", GREETING)?.click()?;
     window.find("h1 [data-testid='verified']")?;
 
@@ -100,13 +92,8 @@ fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Resu
 // REQ A5, C4: whom Alice has compared shows another identity. Nothing is sent until she decides.
 #[test]
 fn a_changed_identity_stops_sending_until_it_is_decided() -> Result<()> {
-    let scene = Scene::start()?;
-    let desktop = Desktop::start()?;
-    let pictures = screenshots()?;
-    let (alice, bob) = (scene.alice()?, scene.bob()?);
-    scene.befriend(&alice, &bob)?;
-    let room = bob.direct(&alice)?;
-    bob.done(&["send", &room, GREETING])?;
+    // The scene holds the relay.
+    let Greeted { scene: _scene, desktop, alice, bob, room, pictures } = Greeted::start(GREETING)?;
     alice.done(&["sync"])?;
     // The Bob whom she has known is another one, of another relay.
     let elsewhere = Scene::start()?;
@@ -117,7 +104,7 @@ fn a_changed_identity_stops_sending_until_it_is_decided() -> Result<()> {
 
     let window = Window::open(&desktop, alice.home(), 0)?;
     window.choose("language", "ko")?;
-    unlock(&window, &alice.passphrase())?;
+    window.unlock(&alice.passphrase())?;
     window.part("room-row")?.click()?;
     window.part("blocked")?;
     window.message(AFTER, "pending")?;
@@ -151,11 +138,6 @@ fn know(person: &Person, other: &Person) -> Result<()> {
     changes.put_account(&account, row.to_vec());
     open(person)?.commit(changes)?;
     Ok(())
-}
-
-fn unlock(window: &Window<'_>, passphrase: &str) -> Result<()> {
-    window.part("unlock-passphrase")?.enter(passphrase)?;
-    window.part("unlock")?.click()
 }
 
 fn first(lines: &[Value], field: &str) -> Result<Value> {

@@ -1,10 +1,8 @@
 //! What protects the messages on a computer: another passphrase, and a vault that is repaired.
 
 use anyhow::{Context as _, Result, ensure};
-use mildam_tests::Scene;
 
-use crate::desktop::Desktop;
-use crate::story::screenshots;
+use crate::greeted::Greeted;
 use crate::window::Window;
 
 const GREETING: &str = "이 글은 남아 있어야 해요.";
@@ -12,20 +10,14 @@ const GREETING: &str = "이 글은 남아 있어야 해요.";
 // REQ L1, L4
 #[test]
 fn a_passphrase_is_changed_and_a_damaged_vault_is_repaired() -> Result<()> {
-    let scene = Scene::start()?;
-    let desktop = Desktop::start()?;
-    let pictures = screenshots()?;
-    let (alice, bob) = (scene.alice()?, scene.bob()?);
-    scene.befriend(&alice, &bob)?;
-    let room = bob.direct(&alice)?;
-    bob.done(&["send", &room, GREETING])?;
+    let Greeted { scene: _scene, desktop, alice, pictures, .. } = Greeted::start(GREETING)?;
     alice.done(&["sync"])?;
     alice.done(&["vault", "erase"])?;
 
     let next = "새로운 암호, 아주 길게";
     let window = Window::open(&desktop, alice.home(), 0)?;
     look(&window)?;
-    open(&window, &alice.passphrase())?;
+    window.unlock(&alice.passphrase())?;
     window.part_with("room-row", GREETING)?;
     window.part("settings")?.click()?;
     window.part("protection-open")?.click()?;
@@ -57,10 +49,10 @@ fn a_passphrase_is_changed_and_a_damaged_vault_is_repaired() -> Result<()> {
     std::fs::write(&store, bytes)?;
     let window = Window::open(&desktop, alice.home(), 0)?;
     look(&window)?;
-    open(&window, &alice.passphrase())?;
+    window.unlock(&alice.passphrase())?;
     window.part_with("problem", "This is not the passphrase")?;
     window.part("unlock-passphrase")?.clear()?;
-    open(&window, next)?;
+    window.unlock(next)?;
     window.part("repair-passphrase")?.enter(next)?;
     window.picture(&pictures.join("repair.png"))?;
     window.part("repair")?.click()?;
@@ -86,9 +78,4 @@ fn a_passphrase_is_changed_and_a_damaged_vault_is_repaired() -> Result<()> {
 fn look(window: &Window<'_>) -> Result<()> {
     window.choose("language", "en")?;
     window.choose("theme", "dark")
-}
-
-fn open(window: &Window<'_>, passphrase: &str) -> Result<()> {
-    window.part("unlock-passphrase")?.enter(passphrase)?;
-    window.part("unlock")?.click()
 }

@@ -81,6 +81,12 @@ impl<'a> Window<'a> {
         self.find(&format!("[data-testid='{name}'] option[value='{value}']"))?.click()
     }
 
+    /// Opens the vault on the first screen.
+    pub fn unlock(&self, passphrase: &str) -> Result<()> {
+        self.part("unlock-passphrase")?.enter(passphrase)?;
+        self.part("unlock")?.click()
+    }
+
     /// How many elements a CSS selector names right now.
     pub fn count(&self, css: &str) -> Result<usize> {
         let script = "return document.querySelectorAll(arguments[0]).length";
