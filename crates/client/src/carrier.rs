@@ -17,11 +17,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::keep_alive::Heard;
 
 /// What the set-up's channel binding is called (RFC 9266).
 const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
 /// What TLS says to speak.
 const ALPN: &[u8] = b"mildam/1";
+
+/// After so many bytes of a long payload the server has been heard again.
+const CHUNK: usize = 16 * 1024;
 
 /// A byte stream of any kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -183,16 +187,31 @@ async fn agree(
 }
 
 /// Reads one frame's payload of a session.
-pub(crate) async fn read_session(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
-    read(stream, SESSION_LIMIT).await
+pub(crate) async fn read_session(
+    stream: &mut (impl AsyncRead + Unpin),
+    heard: &Heard,
+) -> std::io::Result<Vec<u8>> {
+    read_heard(stream, SESSION_LIMIT, heard).await
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> std::io::Result<Vec<u8>> {
+    read_heard(stream, limit, &Heard::default()).await
+}
+
+async fn read_heard(
+    stream: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+    heard: &Heard,
+) -> std::io::Result<Vec<u8>> {
     let mut header = [0; HEADER];
     stream.read_exact(&mut header).await?;
+    heard.note();
     let length = frame::payload_length(header, limit).map_err(std::io::Error::other)?;
     let mut payload = vec![0; length];
-    stream.read_exact(&mut payload).await?;
+    for chunk in payload.chunks_mut(CHUNK) {
+        stream.read_exact(chunk).await?;
+        heard.note();
+    }
     Ok(payload)
 }
 

@@ -83,11 +83,13 @@ impl Keeper {
             let lost = match outcome {
                 Ok((wire, reading)) => {
                     backoff.reset();
+                    let peer = wire.clone();
                     if self.news.send(News::Up(link.clone(), wire)).await.is_err() {
                         return;
                     }
                     tokio::select! {
                         () = reading.run(&self.news) => {}
+                        () = peer.gone() => tracing::info!("the relay is not heard any more"),
                         // Another relay: the engine has let go of this one already.
                         changed = self.link.changed() => if changed.is_err() { return } else { continue },
                     }

@@ -28,6 +28,7 @@ mod connection;
 mod engine;
 mod error;
 mod events;
+mod keep_alive;
 pub mod model;
 mod safety;
 mod store;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mildam_protocol::command::{Command, SessionId};
+use mildam_protocol::command::{self, Command, SessionId};
 use mildam_protocol::records::Hash;
 use mildam_protocol::session::{Incoming, Refusal, client};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::carrier::{self, Connection, Stream};
 use crate::connection::News;
 use crate::error::Error;
+use crate::keep_alive::{self, Heard};
 
 /// An answer that takes longer is not waited for: the connection counts as lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ pub(crate) struct Wire {
     waiting: Waiting,
     passed_over: Arc<AtomicBool>,
     transcript: Hash,
+    heard: Heard,
 }
 
 /// The reading side, for the task that owns the connection.
@@ -45,6 +47,7 @@ pub(crate) struct Reading {
     stream: ReadHalf<Box<dyn Stream>>,
     waiting: Waiting,
     passed_over: Arc<AtomicBool>,
+    heard: Heard,
 }
 
 impl Wire {
@@ -54,20 +57,28 @@ impl Wire {
         let (sealer, opener) = connection.established.session.split();
         let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let passed_over = Arc::new(AtomicBool::new(false));
+        let heard = Heard::default();
         let writer = Writer { sealer, stream: write, next_id: 1 };
         let wire = Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             waiting: Arc::clone(&waiting),
             passed_over: Arc::clone(&passed_over),
             transcript,
+            heard: heard.clone(),
         };
-        (wire, Reading { opener, stream: read, waiting, passed_over })
+        (wire, Reading { opener, stream: read, waiting, passed_over, heard })
     }
 
     /// Whether pushes were passed over since it was asked last, because too many were waiting. What
     /// they told must be asked for.
     pub(crate) fn has_passed_over(&self) -> bool {
         self.passed_over.swap(false, Ordering::AcqRel)
+    }
+
+    /// Returns once the relay is not heard any more, although it was asked.
+    pub(crate) async fn gone(&self) {
+        let ask = || async move { self.ask(None, &command::Ping {}).await.is_ok() };
+        keep_alive::until_gone(ask, &self.heard).await;
     }
 
     /// Hash of the connection's set-up, which login proofs are bound to.
@@ -114,7 +125,7 @@ impl Reading {
     /// Reads until the connection ends. Whoever still waits for an answer then gets none.
     pub(crate) async fn run(mut self, news: &mpsc::Sender<News>) {
         loop {
-            let Ok(payload) = carrier::read_session(&mut self.stream).await else { break };
+            let Ok(payload) = carrier::read_session(&mut self.stream, &self.heard).await else { break };
             match self.opener.open(&payload) {
                 Ok(Incoming::Answer { id, outcome }) => {
                     if let Some(reply) = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&id))

@@ -83,6 +83,8 @@ macro_rules! commands {
 commands! {
     /// Who is there?
     ServerInfo = "server_info", false => ServerInfoAnswer;
+    /// Is anybody there?
+    Ping = "ping", false => Done;
     /// Begins to choose the password of a new account.
     SignUpStart = "sign_up_start", false => PasswordAnswer;
     /// A new account.
@@ -168,6 +170,12 @@ pub struct Done {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerInfo {}
+
+/// `ping`: no parameters. It shows whether the other side is still there, and keeps open what lies
+/// between and forgets silent connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ping {}
 
 /// What a relay says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

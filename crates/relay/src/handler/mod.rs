@@ -15,7 +15,7 @@ mod room;
 
 use std::sync::Arc;
 
-use mildam_protocol::command::{ServerInfoAnswer, SessionId};
+use mildam_protocol::command::{Done, ServerInfoAnswer, SessionId};
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash};
 use mildam_protocol::set_up::PROTOCOL_VERSION;
 use mildam_protocol::{Code, Event, Refusal, Request};
@@ -93,6 +93,7 @@ pub(crate) fn plan(
             })
             .map(Plan::Answer);
         }
+        Request::Ping(_) => return answer(&Done {}).map(Plan::Answer),
         Request::SignUpStart(command) => return Ok(Plan::Admit(Admission::SignUpStart(command))),
         Request::SignUp(command) => return Ok(Plan::Admit(Admission::SignUp(command))),
         Request::LogInStart(command) => return Ok(Plan::Admit(Admission::LogInStart(command))),
@@ -133,6 +134,7 @@ pub(crate) fn plan(
         }
         Request::DevicesSet(c) => write(ticket, limits, |tx, scene| Box::pin(device::set(tx, scene, *c))),
         Request::ServerInfo(_)
+        | Request::Ping(_)
         | Request::SignUpStart(_)
         | Request::SignUp(_)
         | Request::LogInStart(_)

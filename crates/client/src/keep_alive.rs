@@ -1,0 +1,95 @@
+//! Noticing that the relay is gone although the connection does not say so: a network that was
+//! changed, a cable that was pulled, a computer that slept.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+/// A relay that was silent for so long is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(15);
+/// Having been asked, it must be heard within this time. Together with [`QUIET`] a relay that is
+/// gone is noticed within 25 seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Counts what is heard of the relay. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard(Arc<AtomicU64>);
+
+impl Heard {
+    /// Something was heard.
+    pub(crate) fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Asks after each silence, and returns once nothing is heard: no answer, and no part of anything
+/// else. An answer that stands behind a long one is late for a good reason.
+pub(crate) async fn until_gone<F: Future<Output = bool>>(ping: impl Fn() -> F, heard: &Heard) {
+    loop {
+        let before = heard.count();
+        sleep(QUIET).await;
+        if heard.count() != before {
+            continue;
+        }
+        let answered = ping();
+        tokio::pin!(answered);
+        loop {
+            let before = heard.count();
+            match timeout(PATIENCE, &mut answered).await {
+                Ok(true) => break,
+                Ok(false) => return,
+                Err(_) if heard.count() == before => return,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tokio::time::Instant;
+
+    // On a clock that moves only when everybody waits, these times are exact. REQ T9
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_falls_silent_is_noticed_within_30_seconds() {
+        let begun = Instant::now();
+        until_gone(pending, &Heard::default()).await;
+        assert_eq!(begun.elapsed(), QUIET + PATIENCE);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_answers_or_sends_is_not_given_up() {
+        let heard = Heard::default();
+        let asked = AtomicU64::new(0);
+        let ping = || {
+            heard.note();
+            std::future::ready(asked.fetch_add(1, Ordering::Relaxed) < 4)
+        };
+        until_gone(ping, &heard).await;
+        assert_eq!(asked.into_inner(), 5, "it is given up by the first ping that fails, not before");
+
+        // A long answer in front of the ping's: heard in pieces, 8 seconds apart, for two minutes.
+        let (begun, heard) = (Instant::now(), Heard::default());
+        let pieces = async {
+            for _ in 0..15 {
+                sleep(Duration::from_secs(8)).await;
+                heard.note();
+            }
+            pending::<()>().await;
+        };
+        tokio::select! {
+            () = until_gone(pending, &heard) => {}
+            () = pieces => {}
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(120), "{:?}", begun.elapsed());
+    }
+}
