@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// A relay that was silent for so long is asked whether it is there.
 const QUIET: Duration = Duration::from_secs(15);
@@ -15,16 +16,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts what is heard of the relay. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Heard(Arc<AtomicU64>);
+pub(crate) struct Heard(Arc<(AtomicU64, Notify)>);
 
 impl Heard {
     /// Something was heard.
     pub(crate) fn note(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+        self.0.1.notify_one();
     }
 
     fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits until something is heard, or was since this was asked last.
+    async fn something(&self) {
+        self.0.1.notified().await;
     }
 }
 
@@ -32,9 +39,7 @@ impl Heard {
 /// else. An answer that stands behind a long one is late for a good reason.
 pub(crate) async fn until_gone<F: Future<Output = bool>>(ping: impl Fn() -> F, heard: &Heard) {
     loop {
-        let before = heard.count();
-        sleep(QUIET).await;
-        if heard.count() != before {
+        if timeout(QUIET, heard.something()).await.is_ok() {
             continue;
         }
         let answered = ping();
@@ -55,7 +60,7 @@ pub(crate) async fn until_gone<F: Future<Output = bool>>(ping: impl Fn() -> F, h
 mod tests {
     use super::*;
     use std::future::pending;
-    use tokio::time::Instant;
+    use tokio::time::{Instant, sleep};
 
     // On a clock that moves only when everybody waits, these times are exact. REQ T9
     #[tokio::test(start_paused = true)]
@@ -64,6 +69,19 @@ mod tests {
         until_gone(pending, &Heard::default()).await;
         assert_eq!(begun.elapsed(), QUIET + PATIENCE);
         assert!(begun.elapsed() < Duration::from_secs(30));
+
+        // The silence begins with the last that was heard, whenever that was.
+        let (begun, heard) = (Instant::now(), Heard::default());
+        let once = async {
+            sleep(Duration::from_secs(14)).await;
+            heard.note();
+            pending::<()>().await;
+        };
+        tokio::select! {
+            () = until_gone(pending, &heard) => {}
+            () = once => {}
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(14) + QUIET + PATIENCE);
     }
 
     #[tokio::test(start_paused = true)]
