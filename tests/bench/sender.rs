@@ -28,6 +28,7 @@ fn now() -> Result<u64> {
 struct Wire {
     stream: TcpStream,
     session: SessionId,
+    transcript: Hash,
     sealer: mildam_protocol::session::client::Sealer,
     opener: mildam_protocol::session::client::Opener,
     asked: u64,
@@ -56,7 +57,7 @@ impl Wire {
         send(&mut stream, &confirmation)?;
         let established: Established<ClientSession> = state.handle(&receive(&mut stream)?)?;
         let (sealer, opener) = established.session.split();
-        Ok(Self { stream, session, sealer, opener, asked: 0 })
+        Ok(Self { stream, session, transcript: established.transcript, sealer, opener, asked: 0 })
     }
 
     fn ask<C: Command>(&mut self, command: &C) -> Result<C::Answer> {
@@ -100,8 +101,8 @@ impl Sender {
         let session: Value = serde_json::from_slice(&vault.get(Slot::Session)?.context("no session")?)?;
         let session = serde_json::from_value(session.get("session").context("no session")?.clone())?;
         let mut wire = Wire::open(address, link, session)?;
-        wire.ask(&command::Attach {})?;
         let secrets = DeviceSecrets::from_secret_bytes(&vault.get(Slot::Device)?.context("no device")?)?;
+        wire.ask(&command::Attach { proof: secrets.sign_attach_proof(&wire.transcript) })?;
         Ok(Self { secrets, directory, room: Room::from_secret_bytes(&row.state)?, wire })
     }
 

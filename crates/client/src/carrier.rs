@@ -142,7 +142,7 @@ pub(crate) async fn set_up(
         Ok(Ok(established)) => Ok(Connection { stream, established }),
         Ok(Err(Agree::SetUp(error))) => {
             // The server is told, unless it is another one than the link names.
-            if !matches!(error, SetUpError::WrongFingerprint { .. } | SetUpError::Refused(_)) {
+            if !matches!(error, SetUpError::WrongFingerprint { .. } | SetUpError::Refused { .. }) {
                 let _ = write(&mut stream, &SetUpError::client_refusal()).await;
             }
             Err(error.into())

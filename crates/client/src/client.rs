@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::events::{EventStream, Events};
 use crate::model::{
     AccountView, ClientState, ConnectionState, ContactView, Event, FriendsView, HistoryPage, MessageView,
-    Notice, RoomView, SearchHit, ServerView,
+    Notice, PresenceView, RoomView, SearchHit, ServerView, SessionView,
 };
 use crate::safety;
 use crate::store::{self, Outgoing, Store};
@@ -52,6 +52,7 @@ pub struct Client {
     events: Events,
     jobs: mpsc::Sender<Job>,
     connection: watch::Receiver<ConnectionState>,
+    presence: watch::Receiver<PresenceView>,
     hurry: Arc<Notify>,
     stop: CancellationToken,
     tasks: Arc<std::sync::Mutex<Vec<JoinHandle<()>>>>,
@@ -120,14 +121,16 @@ impl Client {
         let (store, events) = (Store::new(vault, clock), Events::new());
         let (jobs, jobs_in) = mpsc::channel(64);
         let (news, news_in) = mpsc::channel(256);
+        let (presence, presence_out) = watch::channel(PresenceView::default());
         let (hurry, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let (engine, link, connection) =
-            Engine::load(store.clone(), events.clone(), jobs_in, news_in, Arc::clone(&hurry)).await?;
+            Engine::load(store.clone(), events.clone(), jobs_in, news_in, Arc::clone(&hurry), presence)
+                .await?;
         let keeper =
             Keeper { link, key: SetUpKey::default(), news, hurry: Arc::clone(&hurry), stop: stop.clone() };
         let tasks = vec![tokio::spawn(keeper.run()), tokio::spawn(engine.run(stop.clone()))];
         let tasks = Arc::new(std::sync::Mutex::new(tasks));
-        Ok(Self { store, events, jobs, connection, hurry, stop, tasks })
+        Ok(Self { store, events, jobs, connection, presence: presence_out, hurry, stop, tasks })
     }
 
     /// The news from now on.
@@ -469,6 +472,50 @@ impl Client {
     pub async fn mark_read(&self, room: &str, seq: u64) -> Result<(), Error> {
         let room = parse_room(room)?;
         self.job(|reply| Job::MarkRead { room, seq, reply }).await
+    }
+
+    /// Who of the friends is online.
+    #[must_use]
+    pub fn presence(&self) -> PresenceView {
+        self.presence.borrow().clone()
+    }
+
+    /// Lets friends see when this account is online or writing, or hides it from them. Who hides does
+    /// not see others either.
+    ///
+    /// # Errors
+    /// `offline`, ...
+    pub async fn set_presence(&self, visible: bool) -> Result<PresenceView, Error> {
+        self.job(|reply| Job::SetPresence { visible, reply }).await
+    }
+
+    /// Tells the other members of a room that the person is writing. To be called every few seconds
+    /// for as long as that is so. Without a connection nobody is told, which is no error.
+    ///
+    /// # Errors
+    /// `not_found` for what is no room.
+    pub async fn typing(&self, room: &str) -> Result<(), Error> {
+        let room = parse_room(room)?;
+        // Where the engine is busy the word would come too late.
+        let _ = self.jobs.try_send(Job::Typing { room });
+        Ok(())
+    }
+
+    /// The sessions of the account, one for each device that is logged in.
+    ///
+    /// # Errors
+    /// `offline`, ...
+    pub async fn sessions(&self) -> Result<Vec<SessionView>, Error> {
+        self.job(|reply| Job::Sessions { reply }).await
+    }
+
+    /// Logs a device of the account out.
+    ///
+    /// # Errors
+    /// `not_found` if it has no session, `offline`, ...
+    pub async fn end_session(&self, device: &str) -> Result<(), Error> {
+        let device = device.trim().parse().map_err(|_| Error::not_found("device"))?;
+        self.job(|reply| Job::EndSession { device, reply }).await
     }
 
     /// Waits until the connection is up, the session stands, and what was missed has been read.

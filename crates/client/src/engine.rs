@@ -7,6 +7,7 @@ mod account;
 mod contacts;
 mod friends;
 mod outbox;
+mod presence;
 mod rooms;
 mod sync;
 mod tend;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use mildam_e2ee::{DeviceSecrets, Room};
 use mildam_protocol::command::{Command, SessionId};
 use mildam_protocol::event::Event as Push;
-use mildam_protocol::records::{AccountId, ReceiptKind, RoomId};
+use mildam_protocol::records::{AccountId, DeviceId, ReceiptKind, RoomId};
 use mildam_protocol::{ServerLink, command};
 use mildam_vault::{Changes, RoomRow, Slot};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -31,7 +32,8 @@ use crate::connection::News;
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{
-    AccountView, ClientState, ConnectionState, ContactView, Event, Notice, RoomView, ServerView,
+    AccountView, ClientState, ConnectionState, ContactView, Event, Notice, PresenceView, RoomView,
+    ServerView, SessionView,
 };
 use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
 use crate::wire::Wire;
@@ -62,6 +64,10 @@ pub(crate) enum Job {
     Invite { room: RoomId, accounts: Vec<AccountId>, reply: Reply<()> },
     Leave { room: RoomId, reply: Reply<()> },
     MarkRead { room: RoomId, seq: u64, reply: Reply<()> },
+    SetPresence { visible: bool, reply: Reply<PresenceView> },
+    Typing { room: RoomId },
+    Sessions { reply: Reply<Vec<SessionView>> },
+    EndSession { device: DeviceId, reply: Reply<()> },
     WaitOnline { reply: Reply<()> },
     Flush,
 }
@@ -95,6 +101,7 @@ pub(crate) struct Engine {
     hurry: Arc<Notify>,
     link: watch::Sender<Option<ServerLink>>,
     connection: watch::Sender<ConnectionState>,
+    presence: watch::Sender<PresenceView>,
     wire: Option<Wire>,
     /// Why there is no connection.
     down: Error,
@@ -149,6 +156,7 @@ impl Engine {
         jobs: mpsc::Receiver<Job>,
         news: mpsc::Receiver<News>,
         hurry: Arc<Notify>,
+        presence: watch::Sender<PresenceView>,
     ) -> Result<(Self, LinkReceiver, watch::Receiver<ConnectionState>), Error> {
         let Loaded { link, session, own, contacts, rooms } = store.read(load).await?;
         let state = if link.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
@@ -162,6 +170,7 @@ impl Engine {
             hurry,
             link,
             connection,
+            presence,
             wire: None,
             down: Error::offline(),
             session,
@@ -232,6 +241,10 @@ impl Engine {
             Job::Invite { room, accounts, reply } => drop(reply.send(self.invite(room, accounts).await)),
             Job::Leave { room, reply } => drop(reply.send(self.leave(room).await)),
             Job::MarkRead { room, seq, reply } => drop(reply.send(self.mark_read(room, seq).await)),
+            Job::SetPresence { visible, reply } => drop(reply.send(self.set_presence(visible).await)),
+            Job::Typing { room } => self.typing(room).await,
+            Job::Sessions { reply } => drop(reply.send(self.sessions().await)),
+            Job::EndSession { device, reply } => drop(reply.send(self.end_session(device).await)),
             Job::WaitOnline { reply } => drop(reply.send(self.online().await)),
             Job::Flush => self.flush().await,
         }
@@ -255,6 +268,7 @@ impl Engine {
                 self.wire = None;
                 self.attached = false;
                 self.down = error;
+                self.forget_presence();
                 for open in self.rooms.values_mut() {
                     open.read_back = false;
                 }
@@ -289,7 +303,18 @@ impl Engine {
                 self.refresh_friends().await
             }
             Push::KeysChanged { account } => self.on_keys_changed(account).await,
-            Push::CatchUp {} => self.sync().await,
+            Push::Presence { account, online } => {
+                self.on_presence(&account, online);
+                Ok(())
+            }
+            Push::Typing { room, account } => {
+                self.on_typing(&room, &account);
+                Ok(())
+            }
+            Push::CatchUp {} => {
+                self.sync().await?;
+                self.refresh_presence().await
+            }
             Push::SessionEnded {} => self.forget_session().await,
             Push::DeviceRemoved {} => self.was_removed().await,
         }
@@ -372,7 +397,7 @@ impl Engine {
             Some(_) if self.attached => Ok(()),
             // What went wrong before may go well now.
             Some(_) => self.attach().await,
-            None => Err(Error::new("session_expired", "You are logged out: log in again.")),
+            None => Err(Error::session_expired()),
         }
     }
 
@@ -380,11 +405,10 @@ impl Engine {
     async fn ask<C: Command + Sync>(&mut self, command: &C) -> Result<C::Answer, Error> {
         let wire = self.wire.clone().ok_or_else(|| self.down.clone())?;
         let session = self.session.clone();
-        let session =
-            session.ok_or_else(|| Error::new("session_expired", "You are logged out: log in again."))?;
+        let session = session.ok_or_else(Error::session_expired)?;
         let outcome = wire.ask(Some(&session), command).await;
         if let Err(error) = &outcome
-            && error.code() == "session_expired"
+            && error.is_session_end()
         {
             self.forget_session().await?;
         }
@@ -399,11 +423,14 @@ impl Engine {
         if self.session.is_none() {
             return Ok(());
         }
-        self.ask(&command::Attach {}).await?;
+        let wire = self.wire.clone().ok_or_else(|| self.down.clone())?;
+        let proof = self.secrets()?.sign_attach_proof(wire.transcript());
+        self.ask(&command::Attach { proof }).await?;
         self.set_connection(ConnectionState::Online).await;
         let own = self.secrets()?.account().clone();
         self.on_keys_changed(own).await?;
         self.turn_prekey().await?;
+        self.refresh_presence().await?;
         self.sync().await?;
         self.attached = true;
         Ok(())

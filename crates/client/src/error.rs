@@ -34,6 +34,16 @@ impl Error {
         Self::new("offline", "There is no connection to the server.")
     }
 
+    /// The account is logged out on this device.
+    pub(crate) fn session_expired() -> Self {
+        Self::new("session_expired", "You are logged out: log in again.")
+    }
+
+    /// Whether the session has ended, by itself or by somebody's will.
+    pub(crate) fn is_session_end(&self) -> bool {
+        matches!(self.code(), "session_expired" | "session_revoked")
+    }
+
     pub(crate) fn internal(what: &str) -> Self {
         Self::new("internal", format!("Something went wrong inside the program ({what})."))
     }
@@ -60,7 +70,8 @@ impl Error {
     }
 
     /// What a translation of the code needs to know, by name: `position` and `word` of
-    /// `words_unknown`, `count` of `words_count` and `bad_safety_number`.
+    /// `words_unknown`, `count` of `words_count` and `bad_safety_number`, `retry_after` in seconds of
+    /// `busy`, if the relay said so.
     #[must_use]
     pub const fn details(&self) -> &BTreeMap<String, String> {
         &self.details
@@ -190,17 +201,22 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal.code {
             Code::SessionExpired | Code::SessionRequired => "session_expired",
-            Code::Draining | Code::StorageUnavailable | Code::LimitReached => "busy",
+            Code::Draining | Code::StorageUnavailable | Code::LimitReached | Code::RateLimited => "busy",
             Code::TooLarge => "too_long",
             Code::Malformed
             | Code::UnknownCommand
             | Code::BadRecord
             | Code::WrongConnection
+            | Code::NotAttached
             | Code::Unknown => "internal",
             Code::LogMismatch => "blocked_room",
             other => other.as_str(),
         };
-        Self::new(code, refusal.message)
+        let error = Self::new(code, refusal.message);
+        match refusal.retry_after {
+            Some(seconds) => error.with("retry_after", seconds),
+            None => error,
+        }
     }
 }
 

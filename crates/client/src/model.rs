@@ -131,6 +131,38 @@ pub struct ContactView {
     pub devices: Vec<DeviceView>,
 }
 
+/// Who of the friends is online, as long as there is a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct PresenceView {
+    /// Whether friends see when this account is online or writing. Who hides sees nobody else either.
+    pub visible: bool,
+    /// The friends who are, by account id.
+    pub online: Vec<String>,
+}
+
+impl Default for PresenceView {
+    fn default() -> Self {
+        Self { visible: true, online: Vec::new() }
+    }
+}
+
+/// The session of one of the account's devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct SessionView {
+    /// The device's id, in base64url.
+    pub device: String,
+    /// Whether it is this device.
+    pub current: bool,
+    /// When it logged in, in milliseconds since 1970 (UTC).
+    pub created_at: u64,
+    /// When it ends if it is not used before.
+    pub expires_at: u64,
+    /// Whether it is connected now.
+    pub online: bool,
+}
+
 /// A device of somebody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
@@ -384,6 +416,18 @@ pub enum Event {
     Message {
         /// The message.
         message: MessageView,
+    },
+    /// A friend came or went, or the own visibility changed.
+    Presence {
+        /// All of it.
+        presence: PresenceView,
+    },
+    /// A member of a room is writing, and is for some seconds if nothing else comes.
+    Typing {
+        /// The room.
+        room: String,
+        /// Who.
+        account: String,
     },
     /// Events were lost because nobody read them: read every view anew.
     Resync,

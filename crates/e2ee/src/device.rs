@@ -7,7 +7,7 @@ use mildam_records::bytes::Bytes;
 use mildam_records::keys::{RSA_BYTES, Signature};
 use mildam_records::{
     AccountId, Canonical, Certificate, DeviceId, DeviceList, DevicePublicKey, Hash, ListSigner, LogPosition,
-    PreKeyPublic, Receipt, ReceiptKind, RoomId, SignedPreKey, WrapPublicKey,
+    PreKeyPublic, Receipt, ReceiptKind, RoomId, SignedPreKey, WrapPublicKey, attach_bytes,
 };
 use rand_core::CryptoRng;
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey};
@@ -305,6 +305,13 @@ impl DeviceSecrets {
     #[must_use]
     pub fn sign_login_proof(&self, transcript: &Hash) -> Signature {
         self.sign(&self.certificate.login_bytes(transcript))
+    }
+
+    /// Proves, to attach the connection with this transcript to a session, that the session's device
+    /// is at its other end.
+    #[must_use]
+    pub fn sign_attach_proof(&self, transcript: &Hash) -> Signature {
+        self.sign(&attach_bytes(self.account(), &self.device(), transcript))
     }
 
     /// Proves, to end a recovery, that this device is at the other end of the connection, and that

@@ -49,8 +49,12 @@ codes! {
     UnknownCommand = "unknown_command", Invalid;
     /// The command needs a session id and there was none.
     SessionRequired = "session_required", Invalid;
-    /// The session id has expired, was ended, or was never issued.
+    /// The session was not used for too long, or was never issued.
     SessionExpired = "session_expired", Invalid;
+    /// The session was ended: by a log-out, from another device, or by a later session of the device.
+    SessionRevoked = "session_revoked", Invalid;
+    /// The session is good, but this connection was not attached to it.
+    NotAttached = "not_attached", Invalid;
     /// The connection already serves another account; open a new one.
     WrongConnection = "wrong_connection", Invalid;
     /// Account id and password do not go together (or there is no such account).
@@ -89,6 +93,8 @@ codes! {
     TooLarge = "too_large", Invalid;
     /// Too many members, devices, or requests that wait.
     LimitReached = "limit_reached", Invalid;
+    /// Too much at once, from this account or address: the answer says when to try again.
+    RateLimited = "rate_limited", Fail;
     /// The relay is stopping: connect again.
     Draining = "draining", Fail;
     /// The relay cannot store anything at the moment (disk full, for example).

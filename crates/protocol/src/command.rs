@@ -101,6 +101,16 @@ commands! {
     Attach = "attach", true => AttachAnswer;
     /// Ends the session.
     LogOut = "log_out", true => Done;
+    /// The account's sessions, one for each device that has one.
+    SessionList = "session_list", true => SessionListAnswer;
+    /// Ends another device's session.
+    SessionEnd = "session_end", true => Done;
+    /// Whether friends may know when the account is online.
+    PresenceSet = "presence_set", true => Done;
+    /// Who of the friends is online.
+    PresenceList = "presence_list", true => PresenceListAnswer;
+    /// Somebody is writing in a room.
+    Typing = "typing", true => Done;
     /// Asks somebody to be a friend.
     FriendRequest = "friend_request", true => FriendRequestAnswer;
     /// Accepts a request.
@@ -355,10 +365,14 @@ pub struct SessionAnswer {
     pub nickname: String,
 }
 
-/// `attach`: no parameters.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `attach`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Attach {}
+pub struct Attach {
+    /// By the device key over `T("mildam/attach/v1", account, device, transcript hash of this
+    /// connection's set-up)`: a session id that was stolen is of no use without the device.
+    pub proof: Signature,
+}
 
 /// To whom the connection belongs now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,6 +391,69 @@ pub struct AttachAnswer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogOut {}
+
+/// `session_list`: no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionList {}
+
+/// The session of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSummary {
+    /// The device.
+    pub device: DeviceId,
+    /// When it logged in.
+    pub created_at: u64,
+    /// When it expires, if it is not used before.
+    pub expires_at: u64,
+    /// Whether the device is connected now.
+    pub online: bool,
+}
+
+/// The account's sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionListAnswer {
+    /// Those that have not ended, by device.
+    pub sessions: Vec<SessionSummary>,
+}
+
+/// `session_end`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionEnd {
+    /// Whose session.
+    pub device: DeviceId,
+}
+
+/// `presence_set`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PresenceSet {
+    /// Whether friends see it. An account that hides itself sees nobody else either.
+    pub visible: bool,
+}
+
+/// `presence_list`: no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PresenceList {}
+
+/// Who is online.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceListAnswer {
+    /// Whether the asker shows itself.
+    pub visible: bool,
+    /// The friends that are online and show it; none if the asker does not show itself.
+    pub online: Vec<AccountId>,
+}
+
+/// `typing`. It is said again every few seconds for as long as it is true.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Typing {
+    /// Where.
+    pub room: RoomId,
+}
 
 /// `friend_request`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,6 +54,20 @@ pub enum Event {
         /// Whose.
         account: AccountId,
     },
+    /// A friend came or went.
+    Presence {
+        /// Who.
+        account: AccountId,
+        /// Whether any of the friend's devices is connected.
+        online: bool,
+    },
+    /// A member of a room is writing.
+    Typing {
+        /// Where.
+        room: RoomId,
+        /// Who.
+        account: AccountId,
+    },
     /// More was to tell than the connection took: read lists and logs from the cursor on.
     CatchUp {},
     /// The session has ended.

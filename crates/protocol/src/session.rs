@@ -8,8 +8,8 @@
 //! request  = IV (16) || ciphertext of {"command", "id", "session"?, "data"} || tag (16)
 //!            AAD = T("mildam/request/v1", position)
 //! answer   = {"status": "success", "id"?, "data": base64url(IV (16) || ciphertext || tag (16))}
-//!            {"status": "invalid" | "fail", "id"?, "code", "message", "proof": base64url(IV || tag)}
-//!            AAD = T("mildam/answer/v1", position, status, id?, code?, message?)
+//!            {"status": "invalid" | "fail", "id"?, "code", "message", "retry_after"?, "proof": base64url(IV || tag)}
+//!            AAD = T("mildam/answer/v1", position, status, id?, code?, message?, retry_after?)
 //! ```
 //!
 //! What stands in clear in an answer is authenticated with it. An answer without an id is a push.
@@ -38,13 +38,22 @@ pub struct Refusal {
     pub code: Code,
     /// For people; without data of users.
     pub message: String,
+    /// In so many seconds it is worth trying again.
+    pub retry_after: Option<u32>,
 }
 
 impl Refusal {
     /// A refusal with its words.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// A refusal that will not last.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 }
 

@@ -26,12 +26,13 @@ use mildam_records::id::Hash;
 
 pub use keys::{ClientKey, ServerKey};
 pub(crate) use schedule::Keys;
-pub use wire::{PROTOCOL_VERSION, timed_out};
+pub use wire::{PROTOCOL_VERSION, timed_out, turned_away};
 
 /// A set-up that takes longer fails (REQ T3). The caller keeps the clock.
 pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// The TLS channel below, by RFC 9266 (`tls-exporter`, 32 bytes). Absent on plain TCP.
+/// The TLS channel below, by RFC 9266 (`tls-exporter`, 32 bytes). Absent on plain TCP, and at a
+/// server behind a proxy that ends TLS.
 pub type ChannelBinding = Option<[u8; 32]>;
 
 /// What a set-up ends with.
@@ -41,6 +42,8 @@ pub struct Established<S> {
     pub session: S,
     /// Hash of everything that was said, 32 bytes: what a login proof is bound to.
     pub transcript: Hash,
+    /// Whether the session is bound to the TLS channel below: both ends of TLS are then its own.
+    pub bound: bool,
 }
 
 /// Why a set-up failed.
@@ -75,8 +78,13 @@ pub enum SetUpError {
     #[error("the peer's confirmation does not verify")]
     BadConfirmation,
     /// The peer gave up; the text is its own.
-    #[error("the peer ended the set-up: {0}")]
-    Refused(String),
+    #[error("the peer ended the set-up: {message}")]
+    Refused {
+        /// Why, for people.
+        message: String,
+        /// In so many seconds it is worth trying again.
+        retry_after: Option<u32>,
+    },
     /// This side's random source or key failed.
     #[error("local failure: {0}")]
     Local(&'static str),
@@ -86,14 +94,21 @@ impl SetUpError {
     /// What a server says before it closes: a header with `fail` and a reason for people.
     #[must_use]
     pub fn refusal(&self) -> Vec<u8> {
-        wire::failed(match self {
-            Self::Incompatible { .. } => "this relay speaks another version of the protocol",
-            Self::BadKey => "the public key is not RSA-3072 with exponent 65537",
-            Self::BadConfirmation => "the confirmation does not verify",
-            Self::Refused(_) => "the client ended the set-up",
-            Self::Local(_) => "the relay cannot set up a connection at the moment",
-            _ => "the set-up message is malformed",
-        })
+        wire::failed(
+            match self {
+                Self::Incompatible { .. } => "this relay speaks another version of the protocol",
+                Self::BadKey => "the public key is not RSA-3072 with exponent 65537",
+                Self::BadConfirmation => "the confirmation does not verify",
+                Self::Refused { .. } => "the client ended the set-up",
+                Self::Local(_) => "the relay cannot set up a connection at the moment",
+                _ => "the set-up message is malformed",
+            },
+            None,
+        )
+    }
+
+    pub(crate) fn refused(message: &str) -> Self {
+        Self::Refused { message: message.to_owned(), retry_after: None }
     }
 
     /// What a client says before it closes.

@@ -100,6 +100,16 @@ impl Certificate {
     }
 }
 
+/// What a device signs to attach a connection to its session: `T("mildam/attach/v1", account, device,
+/// transcript)`.
+#[must_use]
+pub fn attach_bytes(account: &AccountId, device: &DeviceId, transcript: &Hash) -> Canonical {
+    Canonical::new("mildam/attach/v1")
+        .text(account.as_str())
+        .bytes(device.as_bytes())
+        .bytes(transcript.as_bytes())
+}
+
 /// What recovery words sign to begin: `T("mildam/recover/v1", account, transcript)`, under the
 /// recovery key that follows from them.
 #[must_use]

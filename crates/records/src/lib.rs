@@ -16,7 +16,9 @@ pub mod membership;
 pub mod message;
 pub mod room;
 
-pub use account::{AccountKeys, Certificate, DeviceList, ListSigner, SignedPreKey, recover_bytes};
+pub use account::{
+    AccountKeys, Certificate, DeviceList, ListSigner, SignedPreKey, attach_bytes, recover_bytes,
+};
 pub use canonical::Canonical;
 pub use id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};
 pub use keys::{DevicePublicKey, IdentityPublicKey, PreKeyPublic, RecordError, WrapPublicKey};

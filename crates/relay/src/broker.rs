@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mildam_protocol::Event;
 use mildam_protocol::records::id::{AccountId, DeviceId};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::outbox::Outbox;
 
 /// Which devices of an account.
@@ -90,22 +92,51 @@ struct Line {
     number: u64,
     device: DeviceId,
     outbox: Arc<Outbox>,
+    ended: CancellationToken,
 }
 
 impl Switchboard {
     /// Connects a device: from here on its news go into `outbox`, until the [`Subscription`] is
-    /// dropped.
+    /// dropped. Tells also whether no other device of the account was connected.
     #[must_use]
     pub fn subscribe(
         self: &Arc<Self>,
         account: AccountId,
         device: DeviceId,
         outbox: Arc<Outbox>,
-    ) -> Subscription {
+    ) -> (Subscription, bool) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let line = Line { number, device, outbox };
-        self.lines().entry(account.clone()).or_default().push(line);
-        Subscription { switchboard: Arc::clone(self), account, number }
+        let ended = CancellationToken::new();
+        let line = Line { number, device, outbox, ended: ended.clone() };
+        let mut accounts = self.lines();
+        let lines = accounts.entry(account.clone()).or_default();
+        let first = lines.is_empty();
+        lines.push(line);
+        drop(accounts);
+        (Subscription { switchboard: Arc::clone(self), account, number, ended }, first)
+    }
+
+    /// Whether any device of an account is connected.
+    #[must_use]
+    pub fn is_online(&self, account: &AccountId) -> bool {
+        self.lines().get(account).is_some_and(|lines| !lines.is_empty())
+    }
+
+    /// Whether a device is connected.
+    #[must_use]
+    pub fn is_connected(&self, account: &AccountId, device: &DeviceId) -> bool {
+        self.lines().get(account).is_some_and(|lines| lines.iter().any(|line| line.device == *device))
+    }
+
+    /// Tells the watchers whether an account is online. Nobody comes or goes between finding out and
+    /// telling, so the last word that they hear is the true one.
+    pub fn publish_presence(&self, account: &AccountId, watchers: &[AccountId]) {
+        let accounts = self.lines();
+        let online = accounts.get(account).is_some_and(|lines| !lines.is_empty());
+        let event: Arc<str> = Event::Presence { account: account.clone(), online }.to_json().into();
+        for line in watchers.iter().filter_map(|watcher| accounts.get(watcher)).flatten() {
+            line.outbox.push(Arc::clone(&event));
+        }
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<AccountId, Vec<Line>>> {
@@ -127,7 +158,9 @@ impl Broker for Switchboard {
                 }
             }
             if news.last {
-                lines.retain(|line| !address.devices.include(&line.device));
+                for line in lines.extract_if(.., |line| address.devices.include(&line.device)) {
+                    line.ended.cancel();
+                }
             }
         }
     }
@@ -139,17 +172,36 @@ pub struct Subscription {
     switchboard: Arc<Switchboard>,
     account: AccountId,
     number: u64,
+    ended: CancellationToken,
+}
+
+impl Subscription {
+    /// Waits until the last news have gone out that this device gets.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Ends it; true if no device of the account is connected any more.
+    #[must_use]
+    pub fn end(self) -> bool {
+        self.leave()
+    }
+
+    fn leave(&self) -> bool {
+        let mut accounts = self.switchboard.lines();
+        let Some(lines) = accounts.get_mut(&self.account) else { return true };
+        lines.retain(|line| line.number != self.number);
+        let last = lines.is_empty();
+        if last {
+            accounts.remove(&self.account);
+        }
+        last
+    }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut accounts = self.switchboard.lines();
-        if let Some(lines) = accounts.get_mut(&self.account) {
-            lines.retain(|line| line.number != self.number);
-            if lines.is_empty() {
-                accounts.remove(&self.account);
-            }
-        }
+        self.leave();
     }
 }
 
@@ -170,12 +222,13 @@ mod tests {
         let bob: AccountId = "bob".parse().unwrap();
         let [one, two] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
         let boxes: Vec<_> = (0..4).map(|_| Arc::new(Outbox::new(8))).collect();
-        let _lines = [
+        let lines = [
             board.subscribe(alice.clone(), one, boxes[0].clone()),
             board.subscribe(alice.clone(), one, boxes[1].clone()),
             board.subscribe(alice.clone(), two, boxes[2].clone()),
             board.subscribe(bob.clone(), one, boxes[3].clone()),
         ];
+        assert_eq!(lines.each_ref().map(|(_, first)| *first), [true, false, false, true]);
         let reached = |devices| {
             let to = vec![Address { account: alice.clone(), devices }];
             board.publish(News::new(to, &Event::CatchUp {}).unwrap());
@@ -193,7 +246,7 @@ mod tests {
         let [one, two] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
         let boxes: Vec<_> = (0..2).map(|_| Arc::new(Outbox::new(8))).collect();
         let _ended = board.subscribe(alice.clone(), one, boxes[0].clone());
-        let dropped = board.subscribe(alice.clone(), two, boxes[1].clone());
+        let (dropped, _) = board.subscribe(alice.clone(), two, boxes[1].clone());
         let all = || News::new(vec![Address::all(alice.clone())], &Event::CatchUp {}).unwrap();
         board.publish(News {
             to: vec![Address { account: alice.clone(), devices: Devices::Only(one) }],

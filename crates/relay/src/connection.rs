@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mildam_protocol::frame::{self, Decoder, FrameError, SESSION_LIMIT, SET_UP_LIMIT, UNBOUND_LIMIT};
 use mildam_protocol::records::id::Hash;
+use mildam_protocol::records::keys::Signature;
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::session::{IncomingRequest, ServerSession};
 use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::Subscription;
 use crate::context::{Context, rng};
-use crate::handler::{self, Admission, Admitted, Approach, Caller, Plan, Ticket};
+use crate::handler::{self, Admission, Admitted, Approach, Caller, Plan, Ticket, presence};
 use crate::outbox::{Outbox, Outgoing, Reply};
 use crate::store::Settle;
 
@@ -169,6 +170,11 @@ impl Conversation {
             let heard = tokio::select! {
                 biased;
                 () = draining.cancelled() => break Ended::Draining,
+                () = news_end(&self.subscription) => {
+                    self.unsubscribe().await;
+                    self.bound = None;
+                    continue;
+                }
                 heard = self.frames.next(reader) => heard,
             };
             let taken = match heard {
@@ -180,7 +186,7 @@ impl Conversation {
             }
         };
         // No more news; answers are still written by the other half.
-        self.subscription = None;
+        self.unsubscribe().await;
         self.finish(reader, matches!(reason, Ended::Draining)).await;
         reason
     }
@@ -229,16 +235,21 @@ impl Conversation {
             bound: self.bound.clone(),
             now,
         });
-        let plan =
-            request.and_then(|request| handler::plan(request, ticket, now, &context.name, &context.limits));
+        let plan = request.and_then(|request| handler::plan(request, ticket, now, &context));
         match plan {
             Err(refusal) => reply.send(Err(refusal)),
             Ok(Plan::Answer(answer)) => reply.send(Ok(answer)),
             Ok(Plan::Read(work)) => {
                 self.context.tasks.spawn(async move {
-                    let outcome = context.store.read(work).await;
-                    let answer = outcome.map(|committed| committed.answer);
-                    reply.send(answer.map_err(handler::refusal));
+                    match context.store.read(work).await {
+                        Ok(committed) => {
+                            reply.send(Ok(committed.answer));
+                            for news in committed.news {
+                                context.broker.publish(news);
+                            }
+                        }
+                        Err(rejection) => reply.send(Err(handler::refusal(rejection))),
+                    }
                 });
             }
             Ok(Plan::Write(work)) => {
@@ -290,8 +301,8 @@ impl Conversation {
             Admission::Recover(command) => {
                 Ok(handler::recover(&context, bound, approach, transcript, *command, now).await)
             }
-            Admission::Attach(ticket) => {
-                self.attach(ticket, reply).await;
+            Admission::Attach(ticket, proof) => {
+                self.attach(ticket, proof, reply).await;
                 return Ok(());
             }
             Admission::LogOut(ticket) => {
@@ -322,7 +333,7 @@ impl Conversation {
     /// Attaches the connection to the device of a session. Its news begin while the store settles
     /// this, in the order of the commits: if a later one takes the device off the list, this
     /// connection is among those that are told and cut off.
-    async fn attach(&mut self, ticket: Ticket, reply: Reply) {
+    async fn attach(&mut self, ticket: Ticket, proof: Signature, reply: Reply) {
         let switchboard = Arc::clone(&self.context.switchboard);
         let outbox = Arc::clone(&self.outbox);
         let (put, got) = oneshot::channel();
@@ -331,18 +342,22 @@ impl Conversation {
             Ok(Admitted { answer, caller }) => {
                 // Nothing can be read by the peer before the answer is.
                 reply.send(Ok(answer));
-                let subscription = switchboard.subscribe(caller.account.clone(), caller.device, outbox);
+                let (subscription, came) =
+                    switchboard.subscribe(caller.account.clone(), caller.device, outbox);
                 // If nobody waits any more, the news end at once.
-                let _ = put.send((caller, subscription));
+                let _ = put.send((caller, subscription, came));
             }
         });
-        let work = handler::attach(&self.context, ticket);
+        let work = handler::attach(&self.context, &self.transcript, ticket, proof);
         if let Err(error) = self.context.store.write(work, settle).await {
             // The reply went with the work, and says by itself that it was given up.
             tracing::error!(%error, "a request could not be queued");
         }
-        if let Ok((caller, subscription)) = got.await {
+        if let Ok((caller, subscription, came)) = got.await {
             self.subscription = Some(subscription);
+            if came {
+                presence::changed(&self.context, caller.account.clone()).await;
+            }
             self.bind(caller);
         }
     }
@@ -353,11 +368,19 @@ impl Conversation {
         self.frames.set_limit(SESSION_LIMIT);
     }
 
+    /// Ends the news. If no other connection of the account is left, its friends are told.
+    async fn unsubscribe(&mut self) {
+        let went = self.subscription.take().is_some_and(Subscription::end);
+        if went && let Some(caller) = &self.bound {
+            presence::changed(&self.context, caller.account.clone()).await;
+        }
+    }
+
     async fn log_out(&mut self, ticket: Ticket, reply: Reply) {
         match handler::log_out(&self.context, ticket).await {
             Err(refusal) => reply.send(Err(refusal)),
             Ok(committed) => {
-                self.subscription = None;
+                self.unsubscribe().await;
                 self.bound = None;
                 reply.send(Ok(committed.answer));
                 for news in committed.news {
@@ -365,6 +388,14 @@ impl Conversation {
                 }
             }
         }
+    }
+}
+
+/// Waits until the session of a connection that has news is ended from elsewhere.
+async fn news_end(subscription: &Option<Subscription>) {
+    match subscription {
+        Some(subscription) => subscription.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -470,6 +501,11 @@ mod tests {
     use crate::store::{Committed, Rejection, Store, StoreError, Work};
     use mildam_protocol::password::ServerKeys;
 
+    /// Nobody looks at its proof: the store does nothing.
+    fn attach_command() -> Attach {
+        Attach { proof: Signature::from_bytes([0; Signature::LENGTH]) }
+    }
+
     /// A store in which every work waits until the test lets it go.
     struct Held(mpsc::UnboundedSender<Settle>);
 
@@ -569,7 +605,7 @@ mod tests {
         let mut frames = Frames::new(SESSION_LIMIT);
         let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
         let session = SessionId::from_bytes([1; 32]);
-        let attach = sealer.request(1, Some(&session), &Attach {}, &mut rng()).unwrap();
+        let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
         write_frame(&mut stream, &attach).await.unwrap();
         let in_hand = held.recv().await.unwrap();
 
@@ -631,7 +667,7 @@ mod tests {
         let mut frames = Frames::new(SESSION_LIMIT);
         let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
         let session = SessionId::from_bytes([1; 32]);
-        let attach = sealer.request(1, Some(&session), &Attach {}, &mut rng()).unwrap();
+        let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
         write_frame(&mut stream, &attach).await.unwrap();
         let settle = held.recv().await.unwrap();
         // The store settles one after the other, and nobody else runs in between: here the second

@@ -137,7 +137,7 @@ impl Reply {
     }
 
     fn put(&mut self, outcome: Result<serde_json::Value, Refusal>) {
-        if let Err(Refusal { code, message }) = &outcome {
+        if let Err(Refusal { code, message, .. }) = &outcome {
             let command = self.command;
             self.span.in_scope(|| tracing::info!(command, %code, reason = message, "a request was refused"));
         }

@@ -18,6 +18,7 @@ from .records import (
     Prekey,
     Receipt,
     account_id,
+    attach_bytes,
     device_id,
     identity_fingerprint,
     login_bytes,
@@ -149,7 +150,8 @@ class Client:
 
     def _attach(self, session: str) -> None:
         self._connection.session = session
-        attached = self._request("attach")
+        signed = attach_bytes(self._me.account, self._me.id, self._connection.transcript)
+        attached = self._request("attach", proof=b64(self._me.key.sign(signed)))
         if (attached["account"], attached["device"]) != (self._me.account, b64(self._me.id)):
             raise Refused("malformed", "attached as somebody else")
 

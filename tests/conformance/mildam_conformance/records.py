@@ -282,6 +282,10 @@ def login_bytes(account: str, device: bytes, transcript: bytes) -> bytes:
     return T("mildam/login/v1", account, device, transcript)
 
 
+def attach_bytes(account: str, device: bytes, transcript: bytes) -> bytes:
+    return T("mildam/attach/v1", account, device, transcript)
+
+
 def recover_bytes(account: str, transcript: bytes) -> bytes:
     return T("mildam/recover/v1", account, transcript)
 

@@ -80,7 +80,7 @@ class ClientSetUp:
 
 def _server(payload: bytes) -> dict:
     value = parse_json(payload)
-    header = Fields(value.get("header") if isinstance(value, dict) else None, "status server_info message")
+    header = Fields(value.get("header") if isinstance(value, dict) else None, "status server_info message", "retry_after")
     status = header.text("status")
     header.text("server_info")
     message = header.text("message")
@@ -97,7 +97,7 @@ def request_aad(position: int) -> bytes:
 
 
 def answer_aad(position: int, value: dict) -> bytes:
-    fields = (value["status"], *(Opt(value.get(key)) for key in ("id", "code", "message")))
+    fields = (value["status"], *(Opt(value.get(key)) for key in ("id", "code", "message", "retry_after")))
     return T("mildam/answer/v1", position, *fields)
 
 
@@ -117,7 +117,7 @@ def open_answer(key: bytes, position: int, payload: bytes) -> tuple[dict, bytes]
         f = Fields(value, "status data", "id")
         sealed = f.bytes("data")
     else:
-        f = Fields(value, "status code message proof", "id")
+        f = Fields(value, "status code message proof", "id retry_after")
         if f.text("status") not in ("invalid", "fail"):
             raise Refused("malformed", "status")
         f.text("code")

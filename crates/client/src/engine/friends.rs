@@ -42,6 +42,7 @@ impl Engine {
         store::put(&mut changes, Slot::Friends, &list)?;
         self.commit(changes).await?;
         self.fetch_keys(&unknown).await?;
+        self.refresh_presence().await?;
         let friends = self.store.read(store::friends).await?;
         self.events.tell(Event::Friends { friends });
         Ok(())

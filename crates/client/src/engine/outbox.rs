@@ -31,7 +31,7 @@ impl Engine {
             }
             if let Err(error) = Box::pin(self.send_row(row)).await {
                 tracing::info!(code = error.code(), "a message waits");
-                if error.is_offline() || error.code() == "session_expired" {
+                if error.is_offline() || error.is_session_end() {
                     return;
                 }
                 held.insert(room);

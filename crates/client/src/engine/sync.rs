@@ -51,7 +51,7 @@ impl Engine {
                 self.meet(&summary);
             }
             if let Err(error) = self.catch_up(room).await {
-                if error.is_offline() || error.code() == "session_expired" {
+                if error.is_offline() || error.is_session_end() {
                     return Err(error);
                 }
                 tracing::warn!(code = error.code(), "a room cannot be read");

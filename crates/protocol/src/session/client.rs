@@ -99,7 +99,7 @@ impl Opener {
     pub fn open(&mut self, payload: &[u8]) -> Result<Incoming, SessionError> {
         let answer: Answer = serde_json::from_slice(payload).map_err(|_| SessionError::Malformed)?;
         let aad = answer.aad(&self.0);
-        let Answer { status, id, code, message, data, proof } = answer;
+        let Answer { status, id, code, message, retry_after, data, proof } = answer;
         match (status, data, proof) {
             (Status::Success, Some(data), None) => {
                 let plain = self.0.open(&data, &aad)?;
@@ -111,7 +111,8 @@ impl Opener {
                 }
                 let id = id.ok_or(SessionError::Malformed)?;
                 let code = serde_json::from_value(serde_json::Value::from(code)).unwrap_or(Code::Unknown);
-                Ok(Incoming::Answer { id, outcome: Err(Refusal::new(code, message.unwrap_or_default())) })
+                let refusal = Refusal { code, message: message.unwrap_or_default(), retry_after };
+                Ok(Incoming::Answer { id, outcome: Err(refusal) })
             }
             _ => Err(SessionError::Malformed),
         }

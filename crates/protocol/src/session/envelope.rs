@@ -69,6 +69,8 @@ pub(super) struct Answer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) data: Option<Bytes>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) proof: Option<Bytes>,
@@ -77,11 +79,13 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn aad(&self, direction: &Direction) -> Canonical {
         let id = self.id.map(u64::to_be_bytes);
+        let retry_after = self.retry_after.map(|seconds| u64::from(seconds).to_be_bytes());
         direction
             .aad(ANSWER_LABEL)
             .text(self.status.text())
             .optional(id.as_ref().map(<[u8; 8]>::as_slice))
             .optional(self.code.as_deref().map(str::as_bytes))
             .optional(self.message.as_deref().map(str::as_bytes))
+            .optional(retry_after.as_ref().map(<[u8; 8]>::as_slice))
     }
 }

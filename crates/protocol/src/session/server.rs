@@ -119,6 +119,7 @@ impl Sealer {
                     id: Some(id),
                     code: Some(refusal.code.as_str().to_owned()),
                     message: Some(refusal.message.clone()),
+                    retry_after: refusal.retry_after,
                     data: None,
                     proof: None,
                 };
@@ -143,8 +144,15 @@ impl Sealer {
         plain: &[u8],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SessionError> {
-        let mut answer =
-            Answer { status: Status::Success, id, code: None, message: None, data: None, proof: None };
+        let mut answer = Answer {
+            status: Status::Success,
+            id,
+            code: None,
+            message: None,
+            retry_after: None,
+            data: None,
+            proof: None,
+        };
         let data = self.0.seal(plain, &answer.aad(&self.0), rng)?;
         answer.data = Some(data.into());
         serde_json::to_vec(&answer).map_err(|_| SessionError::Local)

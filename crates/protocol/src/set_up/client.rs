@@ -17,7 +17,7 @@ use crate::session::ClientSession;
 /// Waits for the server to speak first. `trusted` is the fingerprint from the server link.
 #[must_use]
 pub const fn start(trusted: Hash, key: ClientKey, binding: ChannelBinding) -> ExpectServerKey {
-    ExpectServerKey { trusted, key, binding }
+    ExpectServerKey { trusted, key, binding, proxy_allowed: false }
 }
 
 /// Awaits the server's greeting and key.
@@ -26,9 +26,19 @@ pub struct ExpectServerKey {
     trusted: Hash,
     key: ClientKey,
     binding: ChannelBinding,
+    proxy_allowed: bool,
 }
 
 impl ExpectServerKey {
+    /// Takes a server for good, too, that signs that it sees no TLS channel, because a proxy of its
+    /// operator's ends TLS. To be called only where something else than the server key vouches for
+    /// the other end of TLS: a certificate that was verified for the host's name.
+    #[must_use]
+    pub const fn allow_proxy(mut self) -> Self {
+        self.proxy_allowed = true;
+        self
+    }
+
     /// Judges whether this is the server that the link names, and if so answers with a key.
     ///
     /// # Errors
@@ -58,6 +68,7 @@ impl ExpectServerKey {
         let state = ExpectSessionKey {
             key: self.key,
             binding: self.binding,
+            proxy_allowed: self.proxy_allowed,
             server_key: greeting.public_key.0,
             greeting: payload.to_vec(),
             answer: answer.clone(),
@@ -71,6 +82,7 @@ impl ExpectServerKey {
 pub struct ExpectSessionKey {
     key: ClientKey,
     binding: ChannelBinding,
+    proxy_allowed: bool,
     server_key: Vec<u8>,
     greeting: Vec<u8>,
     answer: Vec<u8>,
@@ -91,17 +103,23 @@ impl ExpectSessionKey {
         if delivery.header.status != Status::Connecting {
             return Err(SetUpError::Malformed("session key"));
         }
-        let signed =
-            schedule::signed_bytes(&self.greeting, &self.answer, &delivery.session_key, &self.binding);
-        keys::verify(&self.server_key, &signed, &delivery.signature)?;
+        let verified = |binding: &ChannelBinding| {
+            let signed = schedule::signed_bytes(&self.greeting, &self.answer, &delivery.session_key, binding);
+            keys::verify(&self.server_key, &signed, &delivery.signature)
+        };
+        let binding = match verified(&self.binding) {
+            Ok(()) => self.binding,
+            Err(_) if self.proxy_allowed && verified(&None).is_ok() => None,
+            Err(error) => return Err(error),
+        };
         let session_key = self.key.decrypt(&delivery.session_key, rng)?;
-        let transcript = schedule::transcript(&self.greeting, &self.answer, payload, &self.binding);
+        let transcript = schedule::transcript(&self.greeting, &self.answer, payload, &binding);
         let keys = Keys::derive(&session_key, &transcript)?;
         let confirmation = wire::write(&ClientConfirmation {
             status: ClientStatus::SessionKeyReceived,
             confirm: Some(keys.client_confirmation(&transcript)),
         })?;
-        Ok((confirmation, ExpectServerConfirmation { keys, transcript }))
+        Ok((confirmation, ExpectServerConfirmation { keys, transcript, bound: binding.is_some() }))
     }
 }
 
@@ -109,6 +127,7 @@ impl ExpectSessionKey {
 pub struct ExpectServerConfirmation {
     keys: Keys,
     transcript: Hash,
+    bound: bool,
 }
 
 impl ExpectServerConfirmation {
@@ -122,7 +141,8 @@ impl ExpectServerConfirmation {
             return Err(SetUpError::Malformed("confirmation"));
         }
         self.keys.check_server(&self.transcript, &message.confirm)?;
-        Ok(Established { session: ClientSession::new(&self.keys), transcript: self.transcript })
+        let session = ClientSession::new(&self.keys);
+        Ok(Established { session, transcript: self.transcript, bound: self.bound })
     }
 }
 

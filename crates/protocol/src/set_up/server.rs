@@ -78,7 +78,8 @@ impl ExpectClientKey {
         })?;
         let transcript = schedule::transcript(&self.greeting, payload, &delivery, &self.binding);
         let keys = Keys::derive(&session_key, &transcript)?;
-        Ok((delivery, ExpectConfirmation { server_info: self.server_info, keys, transcript }))
+        let bound = self.binding.is_some();
+        Ok((delivery, ExpectConfirmation { server_info: self.server_info, keys, transcript, bound }))
     }
 }
 
@@ -87,6 +88,7 @@ pub struct ExpectConfirmation {
     server_info: String,
     keys: Keys,
     transcript: Hash,
+    bound: bool,
 }
 
 #[cfg(test)]
@@ -104,7 +106,7 @@ impl ExpectConfirmation {
     pub fn handle(self, payload: &[u8]) -> Result<(Vec<u8>, Established<ServerSession>), SetUpError> {
         let message: ClientConfirmation = wire::read(payload, "confirmation")?;
         if message.status == ClientStatus::Fail {
-            return Err(SetUpError::Refused("the client could not use the session key".to_owned()));
+            return Err(SetUpError::refused("the client could not use the session key"));
         }
         let confirm = message.confirm.ok_or(SetUpError::Malformed("confirmation"))?;
         self.keys.check_client(&self.transcript, &confirm)?;
@@ -113,11 +115,12 @@ impl ExpectConfirmation {
                 status: Status::Success,
                 server_info: self.server_info,
                 message: "the session key is active".to_owned(),
+                retry_after: None,
             },
             confirm: self.keys.server_confirmation(&self.transcript),
         })?;
         let session = ServerSession::new(&self.keys);
-        Ok((answer, Established { session, transcript: self.transcript }))
+        Ok((answer, Established { session, transcript: self.transcript, bound: self.bound }))
     }
 }
 

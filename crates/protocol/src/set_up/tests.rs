@@ -123,9 +123,9 @@ fn every_altered_field_is_refused_for_its_own_reason() {
     // The header of the third frame is not signed, but both confirmations cover it.
     assert_eq!(with_field(3, &["header", "message"], "x".into()), SetUpError::BadConfirmation);
     assert_eq!(with_field(4, &["confirm"], hash()), SetUpError::BadConfirmation);
-    assert!(matches!(with_field(4, &["status"], "fail".into()), SetUpError::Refused(_)));
+    assert!(matches!(with_field(4, &["status"], "fail".into()), SetUpError::Refused { .. }));
     assert_eq!(with_field(5, &["confirm"], hash()), SetUpError::BadConfirmation);
-    let refused = SetUpError::Refused("no".to_owned());
+    let refused = SetUpError::refused("no");
     let failure = serde_json::json!({"status": "fail", "server_info": "", "message": "no"});
     let ended = run(None, None, |number, bytes| {
         if number == 3 {

@@ -23,6 +23,8 @@ pub(super) struct Header {
     pub(super) status: Status,
     pub(super) server_info: String,
     pub(super) message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after: Option<u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,7 +92,8 @@ pub(super) fn read_server<M: DeserializeOwned>(payload: &[u8], what: &'static st
     if let Ok(failure) = serde_json::from_slice::<Failure>(payload)
         && failure.header.status == Status::Fail
     {
-        return Err(SetUpError::Refused(failure.header.message));
+        let Header { message, retry_after, .. } = failure.header;
+        return Err(SetUpError::Refused { message, retry_after });
     }
     read(payload, what)
 }
@@ -100,11 +103,17 @@ pub(super) fn read<M: DeserializeOwned>(payload: &[u8], what: &'static str) -> R
 }
 
 pub(super) fn connecting(server_info: &str, message: &str) -> Header {
-    Header { status: Status::Connecting, server_info: server_info.to_owned(), message: message.to_owned() }
+    Header {
+        status: Status::Connecting,
+        server_info: server_info.to_owned(),
+        message: message.to_owned(),
+        retry_after: None,
+    }
 }
 
-pub(super) fn failed(message: &str) -> Vec<u8> {
-    let header = Header { status: Status::Fail, server_info: String::new(), message: message.to_owned() };
+pub(super) fn failed(message: &str, retry_after: Option<u32>) -> Vec<u8> {
+    let header =
+        Header { status: Status::Fail, server_info: String::new(), message: message.to_owned(), retry_after };
     // Three strings and an enum always serialise; an empty payload would be refused as a frame.
     serde_json::to_vec(&Failure { header }).unwrap_or_default()
 }
@@ -116,5 +125,11 @@ pub(super) fn client_failed() -> Vec<u8> {
 /// What a server sends when [`super::TIME_LIMIT`] is over.
 #[must_use]
 pub fn timed_out() -> Vec<u8> {
-    failed("the set-up took longer than 10 seconds")
+    failed("the set-up took longer than 10 seconds", None)
+}
+
+/// What a server sends, in place of its greeting, to a peer that it does not serve now.
+#[must_use]
+pub fn turned_away(message: &str, retry_after: u32) -> Vec<u8> {
+    failed(message, Some(retry_after))
 }

@@ -9,12 +9,16 @@ use mildam_protocol::command::{
 use mildam_protocol::password::{self, PasswordError, PendingLogin};
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash};
-use mildam_protocol::records::{AccountKeys, DeviceList, IdentityPublicKey, SignedPreKey, recover_bytes};
+use mildam_protocol::records::keys::Signature;
+use mildam_protocol::records::{
+    AccountKeys, DeviceList, IdentityPublicKey, SignedPreKey, attach_bytes, recover_bytes,
+};
 use mildam_protocol::{Code, Event, Refusal};
 use tokio::sync::oneshot;
 
 use super::{
-    Caller, OTHER_CONNECTION, Ticket, answer, device, done, enter, internal, news, refusal, session_tag, tell,
+    Caller, OTHER_CONNECTION, Ticket, answer, device, done, enter, internal, live_session, news, refusal,
+    session_tag, tell,
 };
 use crate::broker::{Address, Devices, News};
 use crate::context::{Context, rng};
@@ -31,7 +35,7 @@ pub(crate) enum Admission {
     LogIn(Box<LogIn>),
     RecoverStart(Box<RecoverStart>),
     Recover(Box<Recover>),
-    Attach(Ticket),
+    Attach(Ticket, Signature),
     LogOut(Ticket),
 }
 
@@ -297,21 +301,22 @@ fn bad_password(error: PasswordError) -> Refusal {
 }
 
 /// `attach`. The connection's pushes begin when the caller subscribes it.
-pub(crate) fn attach(context: &Context, ticket: Ticket) -> Work {
+///
+/// The session's id alone is not enough: the proof shows that its device is at the other end.
+pub(crate) fn attach(context: &Context, transcript: &Hash, ticket: Ticket, proof: Signature) -> Work {
     let limits = context.limits.clone();
-    let tag = ticket.tag;
+    let transcript = *transcript;
     Box::new(move |tx| {
         Box::pin(async move {
-            let scene = enter(tx, &ticket, limits, false).await?;
-            let standing = tx.standing(&scene.caller.account).await?.ok_or_else(internal)?;
-            let expires_at = scene.limits.session_end(scene.now);
-            tx.renew_session(&tag, expires_at).await?;
-            done(&AttachAnswer {
-                account: scene.caller.account,
-                device: scene.caller.device,
-                nickname: standing.nickname,
-                expires_at,
-            })
+            let SessionRow { account, device, .. } = live_session(tx, &ticket).await?;
+            let key = tx.device_key(&account, &device).await?;
+            let signed = attach_bytes(&account, &device, &transcript);
+            let proven = key.is_some_and(|key| key.verify(signed.as_bytes(), &proof, "attachment").is_ok());
+            require(proven, Code::DeviceUnknown, "this is not the device that the session belongs to")?;
+            let standing = tx.standing(&account).await?.ok_or_else(internal)?;
+            let expires_at = limits.session_end(ticket.now);
+            tx.renew_session(&ticket.tag, expires_at).await?;
+            done(&AttachAnswer { account, device, nickname: standing.nickname, expires_at })
         })
     })
 }
@@ -330,7 +335,7 @@ pub(crate) async fn log_out(context: &Context, ticket: Ticket) -> Result<Committ
     let work: Work = Box::new(move |tx| {
         Box::pin(async move {
             let scene = enter(tx, &ticket, limits, false).await?;
-            tx.delete_session(&ticket.tag).await?;
+            tx.end_session(&scene.caller.account, &scene.caller.device).await?;
             let device =
                 Address { account: scene.caller.account, devices: Devices::Only(scene.caller.device) };
             let ended = News { last: true, ..news(vec![device], &Event::SessionEnded {})? };
@@ -367,7 +372,13 @@ async fn begin_session(
     let session = SessionId::from_bytes(id);
     let expires_at = context.limits.session_end(now);
     let tag = session_tag(&session);
-    let row = SessionRow { account: caller.account.clone(), device: caller.device, expires_at };
+    let row = SessionRow {
+        account: caller.account.clone(),
+        device: caller.device,
+        created_at: now,
+        expires_at,
+        ended: false,
+    };
     let work: Work = Box::new(move |tx| {
         Box::pin(async move {
             let told = match beginning {

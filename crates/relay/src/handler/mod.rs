@@ -10,8 +10,10 @@ mod friend;
 mod keys;
 mod log;
 mod message;
+pub(crate) mod presence;
 mod receipt;
 mod room;
+mod session;
 
 use std::sync::Arc;
 
@@ -24,8 +26,9 @@ use sha2::{Digest, Sha256};
 
 use crate::broker::{Address, News};
 use crate::config::Limits;
+use crate::context::Context;
 use crate::rules::require;
-use crate::store::{BoxFuture, Committed, Rejection, StoreError, Transaction, Work};
+use crate::store::{BoxFuture, Committed, Rejection, SessionRow, StoreError, Transaction, Work};
 
 pub(crate) use account::{
     Admission, Admitted, Approach, attach, attached, log_in, log_in_start, log_out, recover, recover_start,
@@ -80,13 +83,12 @@ pub(crate) fn plan(
     request: Request,
     ticket: Option<Ticket>,
     now: u64,
-    name: &str,
-    limits: &Arc<Limits>,
+    context: &Context,
 ) -> Result<Plan, Refusal> {
     let request = match request {
         Request::ServerInfo(_) => {
             return answer(&ServerInfoAnswer {
-                name: name.to_owned(),
+                name: context.name.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 protocol: PROTOCOL_VERSION,
                 time: now,
@@ -105,10 +107,22 @@ pub(crate) fn plan(
     let Some(ticket) = ticket else {
         return Err(Refusal::new(Code::SessionRequired, "this needs a session: log in first"));
     };
-    let limits = Arc::clone(limits);
+    let limits = Arc::clone(&context.limits);
+    let switchboard = Arc::clone(&context.switchboard);
     Ok(match request {
-        Request::Attach(_) => Plan::Admit(Admission::Attach(ticket)),
+        Request::Attach(c) => Plan::Admit(Admission::Attach(ticket, c.proof)),
         Request::LogOut(_) => Plan::Admit(Admission::LogOut(ticket)),
+        Request::SessionList(_) => {
+            read(ticket, limits, |tx, scene| Box::pin(session::list(tx, scene, switchboard)))
+        }
+        Request::SessionEnd(c) => write(ticket, limits, |tx, scene| Box::pin(session::end(tx, scene, *c))),
+        Request::PresenceSet(c) => {
+            write(ticket, limits, move |tx, scene| Box::pin(presence::set(tx, scene, *c)))
+        }
+        Request::PresenceList(_) => {
+            read(ticket, limits, |tx, scene| Box::pin(presence::list(tx, scene, switchboard)))
+        }
+        Request::Typing(c) => read(ticket, limits, |tx, scene| Box::pin(presence::typing(tx, scene, *c))),
         Request::FriendRequest(c) => {
             write(ticket, limits, |tx, scene| Box::pin(friend::request(tx, scene, *c)))
         }
@@ -172,26 +186,35 @@ where
     }))
 }
 
-/// Checks the session, and renews it where that can be written and is worth it.
+/// Checks the session, and that the connection was attached to it. Renews it where that can be written
+/// and is worth it.
 pub(super) async fn enter(
     tx: &mut dyn Transaction,
     ticket: &Ticket,
     limits: Arc<Limits>,
     renew: bool,
 ) -> Result<Scene, Rejection> {
-    let session = tx
-        .session(&ticket.tag)
-        .await?
-        .filter(|session| session.expires_at > ticket.now)
-        .ok_or_else(|| Refusal::new(Code::SessionExpired, "the session has ended: log in again"))?;
+    let session = live_session(tx, ticket).await?;
     let caller = Caller { account: session.account, device: session.device };
-    let foreign = ticket.bound.as_ref().is_some_and(|bound| *bound != caller);
-    require(!foreign, Code::WrongConnection, OTHER_CONNECTION)?;
+    require(ticket.bound.is_some(), Code::NotAttached, "attach this connection to the session first")?;
     let expires_at = limits.session_end(ticket.now);
     if renew && expires_at.saturating_sub(session.expires_at) > RENEW_AFTER {
         tx.renew_session(&ticket.tag, expires_at).await?;
     }
     Ok(Scene { caller, now: ticket.now, limits })
+}
+
+/// The session of a ticket, if it stands and is that of whom the connection belongs to, if to anybody.
+pub(super) async fn live_session(tx: &mut dyn Transaction, ticket: &Ticket) -> Result<SessionRow, Rejection> {
+    let session = tx
+        .session(&ticket.tag)
+        .await?
+        .filter(|session| session.expires_at > ticket.now)
+        .ok_or_else(|| Refusal::new(Code::SessionExpired, "the session is over: log in again"))?;
+    require(!session.ended, Code::SessionRevoked, "the session was ended: log in again")?;
+    let own = |bound: &Caller| bound.account == session.account && bound.device == session.device;
+    require(ticket.bound.as_ref().is_none_or(own), Code::WrongConnection, OTHER_CONNECTION)?;
+    Ok(session)
 }
 
 /// What is said to a second account on one connection.

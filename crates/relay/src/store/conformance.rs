@@ -35,7 +35,7 @@ pub(crate) trait Place: Send + Sync {
 macro_rules! store_conformance {
     ($place:path) => {
         $crate::store::conformance::store_conformance!($place =>
-            accounts, device_lists, prekeys, passwords, acquaintances, sessions, friends, rooms, have_met, entries, messages, epochs, receipts,
+            accounts, device_lists, prekeys, passwords, acquaintances, sessions, presence, friends, rooms, have_met, entries, messages, epochs, receipts,
             refusals_undo_their_own_work_only, conflicts_harm_nobody_else,
             works_settle_in_the_order_of_their_commits, reading_changes_nothing, what_was_settled_is_durable
         );
@@ -286,10 +286,10 @@ pub(crate) async fn device_lists(place: &dyn Place) {
             assert_eq!(tx.put_list(&both, 100).await?, []);
             tx.put_prekey(&prekey_of(10, 10, 5), 100, 0).await?;
             for byte in [1, 10] {
-                let row = SessionRow { account: alice.clone(), device: device(byte), expires_at: 10 };
+                let row = session_row("alice", byte, 10);
                 tx.put_session(&hash(byte), &row).await?;
             }
-            let row = SessionRow { account: account("bob"), device: device(2), expires_at: 10 };
+            let row = session_row("bob", 2, 10);
             tx.put_session(&hash(2), &row).await?;
             assert_eq!(tx.removed_devices(&alice).await?, []);
 
@@ -300,8 +300,10 @@ pub(crate) async fn device_lists(place: &dyn Place) {
             assert_eq!(tx.removed_devices(&account("bob")).await?, []);
             assert_eq!(tx.device_key(&alice, &device(10)).await?, None);
             assert_eq!(tx.device_key(&alice, &device(1)).await?, Some(device_key(1)));
-            assert_eq!(tx.session(&hash(10)).await?, None);
-            assert!(tx.session(&hash(1)).await?.is_some() && tx.session(&hash(2)).await?.is_some());
+            assert!(tx.session(&hash(10)).await?.unwrap().ended);
+            assert!(
+                !tx.session(&hash(1)).await?.unwrap().ended && !tx.session(&hash(2)).await?.unwrap().ended
+            );
             let keys = tx.keys(&alice).await?.unwrap().keys;
             assert_eq!(keys.prekeys, [new_account("alice", 1).keys.prekey]);
 
@@ -409,7 +411,7 @@ pub(crate) async fn acquaintances(place: &dyn Place) {
 pub(crate) async fn sessions(place: &dyn Place) {
     let store = place.open().await;
     insert_people(&*store).await;
-    let row = |expires_at| SessionRow { account: account("alice"), device: device(1), expires_at };
+    let row = |expires_at| session_row("alice", 1, expires_at);
     write(&*store, move |tx| {
         Box::pin(async move {
             tx.put_session(&hash(1), &row(10)).await?;
@@ -417,14 +419,50 @@ pub(crate) async fn sessions(place: &dyn Place) {
             tx.renew_session(&hash(1), 20).await?;
             assert_eq!(tx.session(&hash(1)).await?, Some(row(20)));
             tx.put_session(&hash(2), &row(30)).await?;
-            assert_eq!(tx.session(&hash(1)).await?, None, "a device has one session");
-            tx.delete_session(&hash(2)).await?;
-            assert_eq!(tx.session(&hash(2)).await?, None);
+            let ended = |expires_at| SessionRow { ended: true, ..row(expires_at) };
+            assert_eq!(tx.session(&hash(1)).await?, Some(ended(20)), "a device has one session");
+            let alice = account("alice");
+            assert_eq!(tx.sessions_of(&alice).await?, [row(30)]);
+            assert!(tx.end_session(&alice, &device(1)).await?);
+            assert!(!tx.end_session(&alice, &device(1)).await?, "it has ended already");
+            assert_eq!(tx.session(&hash(2)).await?, Some(ended(30)));
+            assert_eq!(tx.sessions_of(&alice).await?, []);
+            // Those that have expired are forgotten when a new one begins, and no others.
+            tx.put_session(&hash(3), &SessionRow { created_at: 20, ..row(50) }).await?;
+            assert_eq!(tx.session(&hash(1)).await?, None);
+            assert_eq!(tx.session(&hash(2)).await?, Some(ended(30)));
             Ok(())
         })
     })
     .await;
     store.close().await;
+}
+
+pub(crate) async fn presence(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let [alice, bob, carol] = ["alice", "bob", "carol"].map(account);
+            tx.insert_friends(&alice, &bob, 1).await?;
+            tx.insert_friends(&carol, &alice, 1).await?;
+            assert_eq!(tx.watchers(&alice).await?, [bob.clone(), carol.clone()]);
+            assert_eq!(tx.watchers(&bob).await?, std::slice::from_ref(&alice));
+            tx.set_hidden(&bob, true).await?;
+            assert!(tx.is_hidden(&bob).await? && !tx.is_hidden(&alice).await?);
+            assert_eq!(tx.watchers(&bob).await?, []);
+            assert_eq!(tx.watchers(&alice).await?, std::slice::from_ref(&carol));
+            tx.set_hidden(&bob, false).await?;
+            assert_eq!(tx.watchers(&alice).await?, [bob, carol]);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+fn session_row(name: &str, byte: u8, expires_at: u64) -> SessionRow {
+    SessionRow { account: account(name), device: device(byte), created_at: 1, expires_at, ended: false }
 }
 
 pub(crate) async fn friends(place: &dyn Place) {

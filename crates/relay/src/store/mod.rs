@@ -209,6 +209,13 @@ pub trait Accounts {
     ) -> Result<u64, StoreError>;
     /// Replaces the password's record.
     async fn set_password(&mut self, account: &AccountId, record: &[u8]) -> Result<(), StoreError>;
+    /// Whether friends do not see when the account is online.
+    async fn is_hidden(&mut self, account: &AccountId) -> Result<bool, StoreError>;
+    /// Hides or shows it.
+    async fn set_hidden(&mut self, account: &AccountId, hidden: bool) -> Result<(), StoreError>;
+    /// The friends who see when the account is online, and whom it sees: none of them and not the
+    /// account itself is hidden.
+    async fn watchers(&mut self, account: &AccountId) -> Result<Vec<AccountId>, StoreError>;
     /// Friends, and members of common rooms at present.
     async fn acquaintances(&mut self, account: &AccountId) -> Result<Vec<AccountId>, StoreError>;
     /// The prekeys of an account's listed devices: current ones, and those that were replaced
@@ -223,14 +230,17 @@ pub trait Accounts {
 /// Sessions, each of one device.
 #[async_trait]
 pub trait Sessions {
-    /// A session by the SHA-256 of its id.
+    /// A session by the SHA-256 of its id; one that was ended, too, until it would have expired.
     async fn session(&mut self, tag: &Hash) -> Result<Option<SessionRow>, StoreError>;
-    /// Adds a session in place of the device's earlier one.
+    /// Adds a session and ends the device's earlier one. Forgets those of the account that had expired
+    /// when the new one began.
     async fn put_session(&mut self, tag: &Hash, session: &SessionRow) -> Result<(), StoreError>;
     /// Moves the expiry.
     async fn renew_session(&mut self, tag: &Hash, expires_at: u64) -> Result<(), StoreError>;
-    /// Ends a session.
-    async fn delete_session(&mut self, tag: &Hash) -> Result<(), StoreError>;
+    /// Ends the session of a device; false if there was none.
+    async fn end_session(&mut self, account: &AccountId, device: &DeviceId) -> Result<bool, StoreError>;
+    /// The sessions that were not ended, by device.
+    async fn sessions_of(&mut self, account: &AccountId) -> Result<Vec<SessionRow>, StoreError>;
 }
 
 /// Friends, and requests that wait.

@@ -92,8 +92,12 @@ pub struct SessionRow {
     pub account: AccountId,
     /// Which device's.
     pub device: DeviceId,
-    /// When it ends.
+    /// When it began.
+    pub created_at: u64,
+    /// When it ends by itself.
     pub expires_at: u64,
+    /// Whether it was ended before.
+    pub ended: bool,
 }
 
 /// A room's head.

@@ -1,7 +1,7 @@
 //! Accounts and sessions.
 
 use mildam_protocol::command::{
-    Attach, FriendList, LogOut, MAX_SEALED_IDENTITY, RoomList, ServerInfo, SessionId, SignUp,
+    Attach, FriendList, LogOut, MAX_SEALED_IDENTITY, Ping, RoomList, ServerInfo, SessionId, SignUp,
 };
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::keys::Signature;
@@ -17,7 +17,7 @@ async fn a_new_account_gets_a_session_that_survives_the_connection() {
     let relay = TestRelay::start().await;
     let mut alice = Person::stranger(&relay, "alice").await;
     alice.sign_up().await.unwrap();
-    let attached = alice.client.ask(&Attach {}).await.unwrap();
+    let attached = alice.attach().await.unwrap();
     assert_eq!(attached.account, alice.account);
     assert_eq!(attached.device, alice.secrets.device());
     assert_eq!(attached.nickname, "alice 님");
@@ -35,10 +35,12 @@ async fn what_needs_no_authority_needs_no_session_and_the_rest_does() {
     let info = client.ask(&ServerInfo {}).await.unwrap();
     assert_eq!((info.protocol, info.version.as_str()), (1, env!("CARGO_PKG_VERSION")));
     assert_eq!(code(client.ask(&FriendList {}).await), Code::SessionRequired);
-    assert_eq!(code(client.ask(&Attach {}).await), Code::SessionRequired);
+    let attach = Attach { proof: Signature::from_bytes([0; Signature::LENGTH]) };
+    assert_eq!(code(client.ask(&attach).await), Code::SessionRequired);
     client.session = Some(SessionId::from_bytes([7; 32]));
     assert_eq!(code(client.ask(&FriendList {}).await), Code::SessionExpired);
-    assert_eq!(code(client.ask(&Attach {}).await), Code::SessionExpired);
+    assert_eq!(code(client.ask(&attach).await), Code::SessionExpired);
+    client.ask(&Ping {}).await.unwrap();
     relay.stop().await;
 }
 
@@ -48,7 +50,7 @@ async fn sessions_expire() {
     let relay = TestRelay::start_with(|config| config.limits.session = std::time::Duration::ZERO).await;
     let mut alice = Person::stranger(&relay, "alice").await;
     alice.sign_up().await.unwrap();
-    assert_eq!(code(alice.client.ask(&Attach {}).await), Code::SessionExpired);
+    assert_eq!(code(alice.attach().await), Code::SessionExpired);
     assert_eq!(code(alice.client.ask(&RoomList {}).await), Code::SessionExpired);
     relay.stop().await;
 }
@@ -82,7 +84,7 @@ async fn a_sign_up_whose_answer_was_lost_can_be_sent_again() {
     if again.sign_up().await.is_err() {
         again.sign_up().await.unwrap();
     }
-    again.client.ask(&Attach {}).await.unwrap();
+    again.attach().await.unwrap();
     // The whole command, overheard, is of no use on another connection.
     let overheard = again.sign_up_command().await;
     let mut other = Client::connect(&relay).await;
@@ -184,11 +186,12 @@ async fn a_log_out_ends_the_session_everywhere() {
     let mut alice = Person::new(&relay, "alice").await;
     let mut other = Client::connect(&relay).await;
     other.session = alice.client.session.clone();
-    other.ask(&Attach {}).await.unwrap();
+    let proof = alice.secrets.sign_attach_proof(&other.transcript);
+    other.ask(&Attach { proof }).await.unwrap();
     alice.client.ask(&LogOut {}).await.unwrap();
     assert_eq!(other.event().await, Event::SessionEnded {});
-    assert_eq!(code(other.ask(&FriendList {}).await), Code::SessionExpired);
-    assert_eq!(code(alice.client.ask(&FriendList {}).await), Code::SessionExpired);
+    assert_eq!(code(other.ask(&FriendList {}).await), Code::SessionRevoked);
+    assert_eq!(code(alice.client.ask(&FriendList {}).await), Code::SessionRevoked);
     assert_eq!(alice.client.events_until_now().await, []);
     // The connection is free again.
     alice.log_in().await.unwrap();
@@ -204,7 +207,7 @@ async fn a_connection_belongs_to_one_device() {
     let bobs = bob.client.session.clone();
     let alices = std::mem::replace(&mut alice.client.session, bobs);
     assert_eq!(code(alice.client.ask(&FriendList {}).await), Code::WrongConnection);
-    assert_eq!(code(alice.client.ask(&Attach {}).await), Code::WrongConnection);
+    assert_eq!(code(alice.attach().await), Code::WrongConnection);
     let log_in = bob.log_in_command(&password("bob")).await;
     assert_eq!(code(alice.client.ask(&log_in).await), Code::WrongConnection);
     alice.client.session = alices;

@@ -99,6 +99,7 @@ pub struct Client {
     next_id: u64,
     answers: BTreeMap<u64, Result<Value, Refusal>>,
     events: VecDeque<Event>,
+    pub wants_presence: bool,
 }
 
 impl Client {
@@ -138,6 +139,7 @@ impl Client {
             next_id: 1_000,
             answers: BTreeMap::new(),
             events: VecDeque::new(),
+            wants_presence: false,
         }
     }
 
@@ -200,10 +202,16 @@ impl Client {
         true
     }
 
+    /// Who comes and goes is told on top of everything else: those who do not ask for it do without.
+    fn passes_over(&self, event: &Event) -> bool {
+        matches!(event, Event::Presence { .. }) && !self.wants_presence
+    }
+
     async fn listen(&mut self) -> Option<()> {
         let payload = self.wire.read().await?;
         match self.opener.open(&payload).unwrap() {
             Incoming::Answer { id, outcome } => drop(self.answers.insert(id, outcome)),
+            Incoming::Push(event) if self.passes_over(&event) => {}
             Incoming::Push(event) => self.events.push_back(*event),
             other => panic!("unexpected: {other:?}"),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mildam_e2ee::DeviceSecrets;
 use mildam_protocol::command::{
-    Attach, DevicesSet, EpochAnnounce, FriendList, GetAccountKeys, MAX_DEVICES, PreKeyReplace, RoomList,
+    DevicesSet, EpochAnnounce, FriendList, GetAccountKeys, MAX_DEVICES, PreKeyReplace, RoomList,
 };
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::records::{DeviceId, DeviceList, LogItem, RoomId, SignedPreKey};
@@ -29,7 +29,7 @@ async fn relay_with_clock() -> (TestRelay, TestClock) {
 }
 
 /// Takes another device onto the list; gives the person there, logged in and attached.
-async fn add_device(relay: &TestRelay, person: &mut Person) -> Person {
+pub async fn add_device(relay: &TestRelay, person: &mut Person) -> Person {
     let secrets = new_device(&person.account);
     let present = person.published().await.lists.pop().unwrap();
     let list = person.list_of(&present, &[&person.secrets, &secrets]);
@@ -107,14 +107,14 @@ async fn a_device_that_is_taken_off_the_list_is_told_and_cut_off() {
             phone.client = Client::connect(&relay).await;
             phone.client.session = session;
         }
-        let expired = Code::SessionExpired;
-        assert_eq!(code(phone.client.ask(&Attach {}).await), expired);
-        assert_eq!(code(phone.client.ask(&RoomList {}).await), expired);
-        assert_eq!(code(phone.page(&room, 0, 0, 10).await), expired);
-        assert_eq!(code(phone.client.ask(&message).await), expired);
-        assert_eq!(code(phone.client.ask(&phone.prekey_of(now())).await), expired);
+        let revoked = Code::SessionRevoked;
+        assert_eq!(code(phone.attach().await), revoked);
+        assert_eq!(code(phone.client.ask(&RoomList {}).await), revoked);
+        assert_eq!(code(phone.page(&room, 0, 0, 10).await), revoked);
+        assert_eq!(code(phone.client.ask(&message).await), revoked);
+        assert_eq!(code(phone.client.ask(&phone.prekey_of(now())).await), revoked);
         let back = phone.list_of(&without.device_list, &[&alice.secrets, &phone.secrets]);
-        assert_eq!(code(phone.client.ask(&back).await), expired);
+        assert_eq!(code(phone.client.ask(&back).await), revoked);
     }
     assert_eq!(code(phone.log_in().await), Code::DeviceUnknown);
     assert_eq!(phone.client.events_until_now().await, []);
@@ -146,7 +146,7 @@ async fn a_device_can_take_itself_off_the_list() {
     let present = alice.published().await.lists.pop().unwrap();
     phone.client.ask(&phone.list_of(&present, &[&alice.secrets])).await.unwrap();
     assert_eq!(phone.client.events_until_now().await, [Event::DeviceRemoved {}]);
-    assert_eq!(code(phone.client.ask(&RoomList {}).await), Code::SessionExpired);
+    assert_eq!(code(phone.client.ask(&RoomList {}).await), Code::SessionRevoked);
     assert_eq!(alice.published().await.verify().unwrap().certificates.len(), 1);
     relay.stop().await;
 }
@@ -237,7 +237,7 @@ async fn of_two_lists_at_once_one_wins() {
     let (one, other) = tokio::join!(alice.client.ask(&by_alice), phone.client.ask(&by_phone));
     let alice_won = one.is_ok();
     let lost = if alice_won { other } else { one };
-    assert_eq!(code(lost), Code::SessionExpired);
+    assert_eq!(code(lost), Code::SessionRevoked);
     let winner = if alice_won { &mut alice } else { &mut phone };
     let keys = winner.published().await;
     let newest = keys.verify().unwrap();
@@ -448,13 +448,13 @@ async fn a_session_ends_so_long_after_its_last_use() {
     let mut alice = Person::new(&relay, "alice").await;
     for _ in 0..3 {
         clock.advance(29 * DAY);
-        alice.client.ask(&Attach {}).await.unwrap();
+        alice.attach().await.unwrap();
     }
     clock.advance(30 * DAY - 1);
     alice.client.ask(&RoomList {}).await.unwrap();
     clock.advance(1);
     assert_eq!(code(alice.client.ask(&RoomList {}).await), Code::SessionExpired);
-    assert_eq!(code(alice.client.ask(&Attach {}).await), Code::SessionExpired);
+    assert_eq!(code(alice.attach().await), Code::SessionExpired);
     alice.log_in().await.unwrap();
     relay.stop().await;
 }

@@ -1,6 +1,6 @@
 //! A relay that is killed on the way through a change of an account's devices.
 
-use mildam_protocol::command::{Attach, Command, DevicesSet, RoomList};
+use mildam_protocol::command::{Command, DevicesSet, RoomList};
 use mildam_protocol::records::{AccountKeys, DeviceList};
 use mildam_protocol::{Code, Refusal};
 use tempfile::TempDir;
@@ -29,7 +29,7 @@ impl Scene {
         let (mut alice, mut bob) = (program.connect("alice").await, program.connect("bob").await);
         for person in [&mut alice, &mut bob] {
             person.sign_up().await.unwrap();
-            person.client.ask(&Attach {}).await.unwrap();
+            person.attach().await.unwrap();
         }
         alice.befriend(&mut bob).await;
         (Self { data, program, bob }, alice)
@@ -52,7 +52,7 @@ impl Scene {
         let session = self.bob.client.session.take();
         self.bob.client = self.program.client().await;
         self.bob.client.session = session;
-        self.bob.client.ask(&Attach {}).await.unwrap();
+        self.bob.attach().await.unwrap();
     }
 
     /// Alice's keys, as others get them.
@@ -68,7 +68,7 @@ async fn session_of(program: &Program, person: &mut Person) -> Result<(), Refusa
     let session = person.client.session.take();
     person.client = program.client().await;
     person.client.session = session;
-    person.client.ask(&Attach {}).await.map(drop)
+    person.attach().await.map(drop)
 }
 
 /// Whether a device gets in with a password.
@@ -100,7 +100,7 @@ async fn a_kill_between_the_steps_of_a_recovery_leaves_the_account_as_it_was() {
     scene.kill().await;
     assert_eq!(scene.keys().await, keys);
     password_of(&scene.program, &mut again, NEW_PASSWORD).await.unwrap();
-    assert_eq!(code(session_of(&scene.program, &mut alice).await), Code::SessionExpired);
+    assert_eq!(code(session_of(&scene.program, &mut alice).await), Code::SessionRevoked);
 }
 
 // REQ S1, A4
@@ -126,7 +126,7 @@ async fn a_kill_during_a_recovery_leaves_all_of_it_or_nothing() {
         } else {
             assert_eq!(after.lists.last(), Some(&command.device_list), "moment {moment}");
             assert_eq!(after.prekeys, std::slice::from_ref(&command.prekey), "moment {moment}");
-            assert_eq!(code(session_of(&scene.program, &mut alice).await), Code::SessionExpired);
+            assert_eq!(code(session_of(&scene.program, &mut alice).await), Code::SessionRevoked);
             assert_eq!(
                 code(password_of(&scene.program, &mut alice, &old_password).await),
                 Code::WrongCredentials
@@ -138,7 +138,7 @@ async fn a_kill_during_a_recovery_leaves_all_of_it_or_nothing() {
         let next = again.recover_command(&new_password).await;
         let resent = again.recover_with(next.password, command.device_list.clone());
         again.client.session = Some(again.client.ask(&resent).await.unwrap().session);
-        again.client.ask(&Attach {}).await.unwrap();
+        again.attach().await.unwrap();
         assert_eq!(scene.keys().await.lists.len(), before.lists.len() + 1);
         password_of(&scene.program, &mut again, &new_password).await.unwrap();
         (alice, old_password) = (again, new_password);
@@ -173,12 +173,12 @@ async fn a_kill_during_a_change_of_devices_leaves_all_of_it_or_nothing() {
         } else {
             assert_eq!(after.lists.last(), Some(&without), "moment {moment}");
             assert_eq!(after.prekeys, alice.keys.prekeys, "moment {moment}");
-            assert_eq!(code(session_of(&scene.program, &mut phone).await), Code::SessionExpired);
+            assert_eq!(code(session_of(&scene.program, &mut phone).await), Code::SessionRevoked);
         }
         session_of(&scene.program, &mut alice).await.unwrap();
         alice.client.ask(&command).await.unwrap();
         assert_eq!(scene.keys().await.lists.len(), with_phone.lists.len() + 1);
-        assert_eq!(code(session_of(&scene.program, &mut phone).await), Code::SessionExpired);
+        assert_eq!(code(session_of(&scene.program, &mut phone).await), Code::SessionRevoked);
         assert_eq!(
             code(password_of(&scene.program, &mut phone, &password("alice")).await),
             Code::DeviceUnknown

@@ -19,6 +19,7 @@ mod kills;
 mod messages;
 mod passwords;
 mod person;
+mod presence;
 mod program;
 mod recovery;
 mod relay;

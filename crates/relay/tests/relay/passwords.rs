@@ -1,8 +1,6 @@
 //! Passwords that the relay never sees: what its answers show, and how often it gives them.
 
-use mildam_protocol::command::{
-    Attach, LogIn, LogInStart, LogOut, Recover, RecoverStart, SignUp, SignUpStart,
-};
+use mildam_protocol::command::{LogIn, LogInStart, LogOut, Recover, RecoverStart, SignUp, SignUpStart};
 use mildam_protocol::password::{LOGIN_FINISH, LOGIN_RESPONSE, Login, Registration};
 use mildam_protocol::records::AccountId;
 use mildam_protocol::records::bytes::Bytes;
@@ -229,6 +227,6 @@ async fn a_login_is_used_up_whatever_comes_of_it() {
     assert_eq!(code(alice.client.ask(&earlier).await), Code::WrongCredentials);
     assert_eq!(code(alice.client.ask(&later).await), Code::WrongCredentials);
     alice.log_in().await.unwrap();
-    alice.client.ask(&Attach {}).await.unwrap();
+    alice.attach().await.unwrap();
     relay.stop().await;
 }

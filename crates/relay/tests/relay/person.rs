@@ -9,9 +9,9 @@ use mildam_e2ee::{
     NotAccepted, PreKey, Reader, RecoveryWords, Room, SealedIdentity, WrapKey, first_device_list,
 };
 use mildam_protocol::command::{
-    Attach, DevicesSet, EpochAnnounce, FriendAccept, FriendRequest, GetAccountKeys, LogIn, MessageSend,
-    NewEpoch, PreKeyReplace, Recover, RecoverStart, RoomCreate, RoomCreateAnswer, RoomList, RoomLog,
-    RoomLogAnswer, RoomSetChange, RoomSummary, SignUp, SignUpStart, StoredAnswer,
+    Attach, AttachAnswer, DevicesSet, EpochAnnounce, FriendAccept, FriendRequest, GetAccountKeys, LogIn,
+    MessageSend, NewEpoch, PreKeyReplace, Recover, RecoverStart, RoomCreate, RoomCreateAnswer, RoomList,
+    RoomLog, RoomLogAnswer, RoomSetChange, RoomSummary, SignUp, SignUpStart, StoredAnswer,
 };
 use mildam_protocol::password::Registration;
 use mildam_protocol::records::bytes::Bytes;
@@ -128,8 +128,14 @@ impl Person {
     pub async fn new(relay: &TestRelay, name: &str) -> Self {
         let mut person = Self::stranger(relay, name).await;
         person.sign_up().await.unwrap();
-        person.client.ask(&Attach {}).await.unwrap();
+        person.attach().await.unwrap();
         person
+    }
+
+    /// Attaches the connection to the session.
+    pub async fn attach(&mut self) -> Result<AttachAnswer, Refusal> {
+        let proof = self.secrets.sign_attach_proof(&self.client.transcript);
+        self.client.ask(&Attach { proof }).await
     }
 
     /// A command to sign up with; the relay's part in the password comes from `response`.
@@ -184,7 +190,7 @@ impl Person {
         let command = self.log_in_command(password).await;
         let answer = self.client.ask(&command).await?;
         self.client.session = Some(answer.session);
-        self.client.ask(&Attach {}).await.map(drop)
+        self.attach().await.map(drop)
     }
 
     /// The same person at another device, which the relay may not know yet.
@@ -228,7 +234,7 @@ impl Person {
         let command = self.recover_command(password).await;
         let answer = self.client.ask(&command).await?;
         self.client.session = Some(answer.session);
-        self.client.ask(&Attach {}).await.map(drop)
+        self.attach().await.map(drop)
     }
 
     /// The next version of the device list, with these devices.
@@ -269,7 +275,7 @@ impl Person {
         let session = self.client.session.take();
         self.client = Client::connect(relay).await;
         self.client.session = session;
-        self.client.ask(&Attach {}).await.unwrap();
+        self.attach().await.unwrap();
     }
 
     /// Signs a record that was altered, so that only the alteration can be what is refused.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use mildam_protocol::command::{Attach, FriendRequest, MessageSend, RoomLog};
+use mildam_protocol::command::{FriendRequest, MessageSend, RoomLog};
 use mildam_protocol::records::RoomKind;
 use mildam_protocol::{Code, ServerLink};
 use serde_json::Value;
@@ -124,7 +124,7 @@ async fn its_log_says_why_and_never_who() {
     let mut bob = program.connect("bob").await;
     for person in [&mut alice, &mut bob] {
         person.sign_up().await.unwrap();
-        person.client.ask(&Attach {}).await.unwrap();
+        person.attach().await.unwrap();
     }
     alice.befriend(&mut bob).await;
     let room = alice.create(RoomKind::Direct, &[&bob.account.clone()]).await;
@@ -188,7 +188,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
     let mut bob = program.connect("bob").await;
     for person in [&mut alice, &mut bob] {
         person.sign_up().await.unwrap();
-        person.client.ask(&Attach {}).await.unwrap();
+        person.attach().await.unwrap();
     }
     alice.befriend(&mut bob).await;
     let room = alice.create(RoomKind::Direct, &[&bob.account.clone()]).await;
@@ -214,7 +214,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
     let session = alice.client.session.clone();
     alice.client = program.client().await;
     alice.client.session = session;
-    alice.client.ask(&Attach {}).await.unwrap();
+    alice.attach().await.unwrap();
     // Everything again, as an outbox does: what was acknowledged gets the same answer.
     for (n, command) in sealed.iter().enumerate() {
         let again = alice.client.ask(command).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_polite_stop_answers_what_it_took_and_ends_well() {
     let mut program = Program::start(data.path()).await;
     let mut alice = program.connect("alice").await;
     alice.sign_up().await.unwrap();
-    alice.client.ask(&Attach {}).await.unwrap();
+    alice.attach().await.unwrap();
     let room = alice.create(RoomKind::Group, &[]).await;
     let sealed: Vec<MessageSend> = (0..40).map(|n| alice.seal(&room, &format!("{n}"))).collect();
     let mut ids = Vec::new();

@@ -1,8 +1,6 @@
 //! An account that is taken up again with its recovery words.
 
-use mildam_protocol::command::{
-    Attach, FriendList, GetAccountKeys, PreKeyReplace, Recover, RecoverStart, RoomList,
-};
+use mildam_protocol::command::{FriendList, GetAccountKeys, PreKeyReplace, Recover, RecoverStart, RoomList};
 use mildam_protocol::password::Registration;
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::keys::Signature;
@@ -39,7 +37,7 @@ async fn the_words_put_a_new_device_in_place_of_all_others() {
     assert_eq!(newest.certificates[0], *again.secrets.certificate());
     assert_eq!(keys.lists[0], alice.keys.lists[0]);
     assert_eq!(keys.prekeys, [again.secrets.signed_prekey().unwrap().clone()]);
-    let attached = again.client.ask(&Attach {}).await.unwrap();
+    let attached = again.attach().await.unwrap();
     assert_eq!((attached.nickname.as_str(), attached.device), ("alice 님", again.secrets.device()));
 
     // Who may know of it is told; the device of before hears its last word.
@@ -75,15 +73,15 @@ async fn a_device_that_was_put_out_can_do_nothing_any_more() {
             alice.client = Client::connect(&relay).await;
             alice.client.session = session;
         }
-        let expired = Code::SessionExpired;
-        assert_eq!(code(alice.client.ask(&Attach {}).await), expired);
-        assert_eq!(code(alice.client.ask(&RoomList {}).await), expired);
-        assert_eq!(code(alice.page(&room, 0, 0, 10).await), expired);
-        assert_eq!(code(alice.client.ask(&message).await), expired);
-        assert_eq!(code(alice.client.ask(&announcement).await), expired);
-        assert_eq!(code(alice.client.ask(&alice.prekey_of(now())).await), expired);
+        let revoked = Code::SessionRevoked;
+        assert_eq!(code(alice.attach().await), revoked);
+        assert_eq!(code(alice.client.ask(&RoomList {}).await), revoked);
+        assert_eq!(code(alice.page(&room, 0, 0, 10).await), revoked);
+        assert_eq!(code(alice.client.ask(&message).await), revoked);
+        assert_eq!(code(alice.client.ask(&announcement).await), revoked);
+        assert_eq!(code(alice.client.ask(&alice.prekey_of(now())).await), revoked);
         let back = alice.list_of(&alice.keys.lists[0], &[&alice.secrets]);
-        assert_eq!(code(alice.client.ask(&back).await), expired);
+        assert_eq!(code(alice.client.ask(&back).await), revoked);
     }
     // Nothing is pushed to it.
     let bobs = bob.say(&room, "is it you?").await.unwrap();
@@ -272,9 +270,9 @@ async fn a_recovery_whose_answer_was_lost_can_be_sent_again() {
     assert_eq!(code(again.client.ask(&command).await), Code::BadRecord, "its proof is another connection's");
     let third = again.client.ask(&same_list).await.unwrap();
     again.client.session = Some(second.session);
-    assert_eq!(code(again.client.ask(&RoomList {}).await), Code::SessionExpired);
+    assert_eq!(code(again.client.ask(&RoomList {}).await), Code::SessionRevoked);
     again.client.session = Some(third.session);
-    again.client.ask(&Attach {}).await.unwrap();
+    again.attach().await.unwrap();
     assert_eq!(again.published().await.lists.len(), 2);
     // Told once.
     let events = bob.client.events_until_now().await;
@@ -300,7 +298,7 @@ async fn of_two_recoveries_at_once_one_wins_and_the_other_can_try_again() {
     assert_eq!(code(lost), Code::Stale);
     let (mut winner, mut loser) = if one_won { (one, two) } else { (two, one) };
     winner.client.session = Some(session);
-    winner.client.ask(&Attach {}).await.unwrap();
+    winner.attach().await.unwrap();
     let keys = winner.published().await;
     assert_eq!(keys.lists.len(), 2);
     assert_eq!(keys.verify().unwrap().certificates[0], *winner.secrets.certificate());
@@ -309,7 +307,7 @@ async fn of_two_recoveries_at_once_one_wins_and_the_other_can_try_again() {
     assert_eq!(code(loser.client.ask(&late).await), Code::Stale);
     loser.recover(NEW_PASSWORD).await.unwrap();
     assert_eq!(winner.client.events_until_now().await.last(), Some(&Event::DeviceRemoved {}));
-    assert_eq!(code(winner.client.ask(&RoomList {}).await), Code::SessionExpired);
+    assert_eq!(code(winner.client.ask(&RoomList {}).await), Code::SessionRevoked);
     let keys = loser.published().await;
     assert_eq!(keys.verify().unwrap().generation, 3);
     assert_eq!(keys.prekeys, [loser.secrets.signed_prekey().unwrap().clone()]);

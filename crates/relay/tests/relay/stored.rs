@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mildam_protocol::command::{Attach, FriendList, GetAccountKeys, SessionId};
+use mildam_protocol::command::{FriendList, GetAccountKeys, SessionId};
 use mildam_protocol::records::{DeviceList, SignedPreKey};
 use mildam_protocol::{Code, Event};
 use sha2::{Digest, Sha256};
@@ -154,7 +154,7 @@ async fn an_account_of_the_first_version_stays_logged_in_and_has_no_password_any
         mildam_protocol::password::Registration::start("new", &mut crate::relay::rng()).unwrap();
     let start = late.recover_start(request);
     assert_eq!(code(late.client.ask(&start).await), Code::WrongWords);
-    alice.client.ask(&Attach {}).await.unwrap();
+    alice.attach().await.unwrap();
 
     // No trace is left of the password's hash.
     let data = relay.stop().await;
@@ -171,7 +171,7 @@ async fn a_device_of_the_first_version_that_signed_up_gets_a_new_session_by_its_
     let relay = TestRelay::start_in(first_version([&alice, &bob]).await, |_| ()).await;
     let mut alice = Person::stranger(&relay, "alice").await;
     alice.sign_up().await.unwrap();
-    alice.client.ask(&Attach {}).await.unwrap();
+    alice.attach().await.unwrap();
     // It is a session, and no password.
     assert_eq!(code(alice.log_in().await), Code::WrongCredentials);
     relay.stop().await;

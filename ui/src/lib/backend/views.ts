@@ -128,7 +128,19 @@ room: RoomView, } | { "event": "message",
 /**
  * The message.
  */
-message: MessageView, } | { "event": "resync" };
+message: MessageView, } | { "event": "presence", 
+/**
+ * All of it.
+ */
+presence: PresenceView, } | { "event": "typing", 
+/**
+ * The room.
+ */
+room: string, 
+/**
+ * Who.
+ */
+account: string, } | { "event": "resync" };
 
 /**
  * A friend request that waits.
@@ -284,6 +296,19 @@ state: MessageState, };
 export type Notice = "state_put_back" | "device_removed" | "vault_damaged" | "vault_repaired";
 
 /**
+ * Who of the friends is online, as long as there is a connection.
+ */
+export type PresenceView = { 
+/**
+ * Whether friends see when this account is online or writing. Who hides sees nobody else either.
+ */
+visible: boolean, 
+/**
+ * The friends who are, by account id.
+ */
+online: Array<string>, };
+
+/**
  * The recovery words. Both lists stand for the same secret: either can be typed.
  */
 export type RecoveryWordsView = { 
@@ -388,6 +413,31 @@ address: string,
  * The fingerprint of the server's key, in base64url.
  */
 fingerprint: string, };
+
+/**
+ * The session of one of the account's devices.
+ */
+export type SessionView = { 
+/**
+ * The device's id, in base64url.
+ */
+device: string, 
+/**
+ * Whether it is this device.
+ */
+current: boolean, 
+/**
+ * When it logged in, in milliseconds since 1970 (UTC).
+ */
+created_at: number, 
+/**
+ * When it ends if it is not used before.
+ */
+expires_at: number, 
+/**
+ * Whether it is connected now.
+ */
+online: boolean, };
 
 /**
  * A step of the key generation at sign-up, shown as it happens.

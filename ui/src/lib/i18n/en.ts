@@ -216,6 +216,7 @@ export const en = {
   'error.wrong_credentials': 'ID and password do not fit.',
   'error.device_unknown': 'This computer is not a device of the account. Use your recovery words.',
   'error.session_expired': 'You are logged out. Log in again.',
+  'error.session_revoked': 'This device was logged out from another one. Log in again.',
   'error.not_found': 'There is nobody with this ID, or no such room.',
   'error.not_friends': 'You need to be friends first.',
   'error.already_friends': 'You are friends already.',

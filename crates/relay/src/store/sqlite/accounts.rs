@@ -192,7 +192,7 @@ impl Accounts for SqliteTransaction<'_> {
         for device in &removed {
             let device = device.as_bytes().as_slice();
             for statement in [
-                "DELETE FROM session WHERE account = ?1 AND device = ?2",
+                "UPDATE session SET ended = 1 WHERE account = ?1 AND device = ?2",
                 "DELETE FROM prekey WHERE account = ?1 AND device = ?2",
                 "UPDATE device SET removed_at = ?3 WHERE account = ?1 AND device = ?2",
             ] {
@@ -285,6 +285,37 @@ impl Accounts for SqliteTransaction<'_> {
         Ok(())
     }
 
+    async fn is_hidden(&mut self, account: &AccountId) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT hidden FROM account WHERE id = ?1")
+            .bind(account.as_str())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        row.map_or(Ok(true), |row| Columns::new(&row, "account").flag("hidden"))
+    }
+
+    async fn set_hidden(&mut self, account: &AccountId, hidden: bool) -> Result<(), StoreError> {
+        sqlx::query("UPDATE account SET hidden = ?2 WHERE id = ?1")
+            .bind(account.as_str())
+            .bind(hidden)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn watchers(&mut self, account: &AccountId) -> Result<Vec<AccountId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT friend.friend AS id FROM friend
+             JOIN account AS own ON own.id = friend.account
+             JOIN account AS other ON other.id = friend.friend
+             WHERE friend.account = ?1 AND own.hidden = 0 AND other.hidden = 0
+             ORDER BY id",
+        )
+        .bind(account.as_str())
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter().map(|row| Columns::new(row, "friend").account("id")).collect()
+    }
+
     async fn acquaintances(&mut self, account: &AccountId) -> Result<Vec<AccountId>, StoreError> {
         let rows = sqlx::query(
             "SELECT friend AS id FROM friend WHERE account = ?1
@@ -331,34 +362,32 @@ impl Accounts for SqliteTransaction<'_> {
 #[async_trait]
 impl Sessions for SqliteTransaction<'_> {
     async fn session(&mut self, tag: &Hash) -> Result<Option<SessionRow>, StoreError> {
-        let row = sqlx::query("SELECT account, device, expires_at FROM session WHERE tag = ?1")
+        let row = sqlx::query("SELECT * FROM session WHERE tag = ?1")
             .bind(tag.as_bytes().as_slice())
             .fetch_optional(&mut *self.0)
             .await?;
-        row.map(|row| {
-            let columns = Columns::new(&row, "session");
-            Ok(SessionRow {
-                account: columns.account("account")?,
-                device: columns.device("device")?,
-                expires_at: columns.integer("expires_at")?,
-            })
-        })
-        .transpose()
+        row.map(|row| session_row(&row)).transpose()
     }
 
     async fn put_session(&mut self, tag: &Hash, session: &SessionRow) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM session WHERE account = ?1 AND device = ?2")
+        self.end_session(&session.account, &session.device).await?;
+        sqlx::query("DELETE FROM session WHERE account = ?1 AND expires_at <= ?2")
             .bind(session.account.as_str())
-            .bind(session.device.as_bytes().as_slice())
+            .bind(integer(session.created_at))
             .execute(&mut *self.0)
             .await?;
-        sqlx::query("INSERT INTO session (tag, account, device, expires_at) VALUES (?1, ?2, ?3, ?4)")
-            .bind(tag.as_bytes().as_slice())
-            .bind(session.account.as_str())
-            .bind(session.device.as_bytes().as_slice())
-            .bind(integer(session.expires_at))
-            .execute(&mut *self.0)
-            .await?;
+        sqlx::query(
+            "INSERT INTO session (tag, account, device, created_at, expires_at, ended)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(tag.as_bytes().as_slice())
+        .bind(session.account.as_str())
+        .bind(session.device.as_bytes().as_slice())
+        .bind(integer(session.created_at))
+        .bind(integer(session.expires_at))
+        .bind(session.ended)
+        .execute(&mut *self.0)
+        .await?;
         Ok(())
     }
 
@@ -371,11 +400,32 @@ impl Sessions for SqliteTransaction<'_> {
         Ok(())
     }
 
-    async fn delete_session(&mut self, tag: &Hash) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM session WHERE tag = ?1")
-            .bind(tag.as_bytes().as_slice())
-            .execute(&mut *self.0)
-            .await?;
-        Ok(())
+    async fn end_session(&mut self, account: &AccountId, device: &DeviceId) -> Result<bool, StoreError> {
+        let done =
+            sqlx::query("UPDATE session SET ended = 1 WHERE account = ?1 AND device = ?2 AND ended = 0")
+                .bind(account.as_str())
+                .bind(device.as_bytes().as_slice())
+                .execute(&mut *self.0)
+                .await?;
+        Ok(done.rows_affected() > 0)
     }
+
+    async fn sessions_of(&mut self, account: &AccountId) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM session WHERE account = ?1 AND ended = 0 ORDER BY device")
+            .bind(account.as_str())
+            .fetch_all(&mut *self.0)
+            .await?;
+        rows.iter().map(session_row).collect()
+    }
+}
+
+fn session_row(row: &sqlx::sqlite::SqliteRow) -> Result<SessionRow, StoreError> {
+    let columns = Columns::new(row, "session");
+    Ok(SessionRow {
+        account: columns.account("account")?,
+        device: columns.device("device")?,
+        created_at: columns.integer("created_at")?,
+        expires_at: columns.integer("expires_at")?,
+        ended: columns.flag("ended")?,
+    })
 }

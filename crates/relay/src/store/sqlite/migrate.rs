@@ -5,8 +5,11 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::super::StoreError;
 
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 
 /// Brings a database up to date.
 pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), StoreError> {
