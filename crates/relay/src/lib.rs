@@ -16,6 +16,7 @@ mod context;
 mod data_dir;
 mod handler;
 mod identity;
+mod limits;
 mod listener;
 mod outbox;
 mod relay;
