@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::clock::Clock;
+use crate::limiter::Stopwatch;
 pub use crate::limits::{LimitSettings, Limits};
 
 /// The port of a relay unless another is chosen.
@@ -28,6 +29,8 @@ pub struct Config {
     pub limits: Limits,
     /// What time it is.
     pub clock: Clock,
+    /// By what the limits are measured.
+    pub stopwatch: Stopwatch,
 }
 
 /// Why a configuration cannot be used.
@@ -141,6 +144,7 @@ impl Config {
             name: "Mildam relay".to_owned(),
             limits: Limits::default(),
             clock: Clock::system(),
+            stopwatch: Stopwatch::system(),
         }
     }
 }

@@ -14,8 +14,10 @@ pub mod config;
 mod connection;
 mod context;
 mod data_dir;
+mod frames;
 mod handler;
 mod identity;
+mod limiter;
 mod limits;
 mod listener;
 mod outbox;
@@ -26,4 +28,5 @@ mod store;
 
 pub use clock::Clock;
 pub use config::{Config, ConfigError, Limits};
+pub use limiter::{Rate, Stopwatch};
 pub use relay::{Ready, Relay, RelayError, last_link, run};

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::limiter::Rate;
+
 /// Each line is a limit, its default, and how a file sets it: the key, what stands there, and how that
 /// is read.
 macro_rules! limits {
@@ -72,6 +74,45 @@ limits! {
     lists_a_day: u64 = 24, set by lists_a_day: u32 = u64::from;
     /// Pushes that wait for a slow connection before it is told to catch up instead.
     pushes: usize = 256, set by pushes: u32 = size;
+
+    /// Connections of an address at a time.
+    connections_an_address: usize = 256, set by connections_an_address: NonZeroU32 = positive;
+    /// New connections of an address.
+    new_connections: Rate = Rate::new(200, 20, 1), set by new_connections: Rate = as_written;
+    /// Set-ups that are under way at a time.
+    set_ups: usize = 2_000, set by set_ups: NonZeroU32 = positive;
+    /// Set-ups of an address that are under way at a time.
+    set_ups_an_address: usize = 32, set by set_ups_an_address: NonZeroU32 = positive;
+    /// Requests from an address on connections that belong to no account.
+    stranger_requests: Rate = Rate::new(100, 10, 1), set by stranger_requests: Rate = as_written;
+    /// New accounts from an address.
+    sign_ups: Rate = Rate::new(50, 1, 10), set by sign_ups: Rate = as_written;
+    /// Passwords and words that are tried for an account from an address.
+    guesses: Rate = Rate::new(10, 1, 30), set by guesses: Rate = as_written;
+    /// Passwords and words that are tried for an account from anywhere.
+    account_guesses: Rate = Rate::new(100, 1, 10), set by account_guesses: Rate = as_written;
+    /// Requests of an account; and of an address, on connections that belong to no account.
+    requests: Rate = Rate::new(500, 100, 1), set by requests: Rate = as_written;
+    /// Requests of an account for keys.
+    look_ups: Rate = Rate::new(200, 5, 1), set by look_ups: Rate = as_written;
+    /// Messages of an account.
+    messages: Rate = Rate::new(200, 20, 1), set by messages: Rate = as_written;
+    /// Friend requests of an account.
+    friend_requests: Rate = Rate::new(20, 1, 60), set by friend_requests: Rate = as_written;
+    /// Rooms that an account makes.
+    new_rooms: Rate = Rate::new(20, 1, 60), set by new_rooms: Rate = as_written;
+    /// How often others are told that an account is writing.
+    typing: Rate = Rate::new(5, 1, 1), set by typing: Rate = as_written;
+    /// Bytes that are read from an account; and from an address, on connections that belong to no account.
+    bytes: Rate = Rate::new(4 << 20, 1 << 20, 1), set by bytes: Rate = as_written;
+    /// How long both sides of a connection that belongs to an account may be silent.
+    silence: Duration = Duration::from_secs(90), set by silence_seconds: NonZeroU32 = seconds;
+    /// How long both sides of any other connection may be silent.
+    stranger_silence: Duration = Duration::from_secs(60), set by stranger_silence_seconds: NonZeroU32 = seconds;
+    /// How long anything may take to arrive or to be taken, beside what its length allows it.
+    frame: Duration = Duration::from_secs(30), set by frame_seconds: NonZeroU32 = seconds;
+    /// How much time a length allows: a second for so many bytes.
+    frame_bytes_a_second: u32 = 16 * 1024, set by frame_bytes_a_second: NonZeroU32 = NonZeroU32::get;
 }
 
 impl Limits {
@@ -80,6 +121,10 @@ impl Limits {
     pub fn session_end(&self, now: u64) -> u64 {
         now.saturating_add(u64::try_from(self.session.as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+const fn as_written(rate: Rate) -> Rate {
+    rate
 }
 
 fn size(value: u32) -> usize {

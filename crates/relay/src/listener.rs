@@ -1,6 +1,7 @@
 //! Accepting connections.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tracing::Instrument;
 
 use crate::connection;
 use crate::context::Context;
+use crate::limiter::ConnectionPermit;
 
 /// After a failed accept (no file descriptors, for example) this long nothing is accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +35,7 @@ pub(crate) struct Listeners {
 type Carrier = Option<Arc<ServerConfig>>;
 
 impl Listeners {
-    async fn accept(&self) -> io::Result<(TcpStream, Carrier)> {
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Carrier)> {
         let plain = async {
             match &self.plain {
                 Some(listener) => listener.accept().await,
@@ -41,8 +43,14 @@ impl Listeners {
             }
         };
         tokio::select! {
-            accepted = self.tls.accept() => Ok((accepted?.0, Some(Arc::clone(&self.config)))),
-            accepted = plain => Ok((accepted?.0, None)),
+            accepted = self.tls.accept() => {
+                let (stream, address) = accepted?;
+                Ok((stream, address, Some(Arc::clone(&self.config))))
+            }
+            accepted = plain => {
+                let (stream, address) = accepted?;
+                Ok((stream, address, None))
+            }
         }
     }
 }
@@ -56,11 +64,11 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
             let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
             Some((permit, listeners.accept().await))
         };
-        let (permit, stream, carrier) = tokio::select! {
+        let (permit, stream, address, carrier) = tokio::select! {
             () = context.draining.cancelled() => return,
             accepted = accepted => match accepted {
                 None => return,
-                Some((permit, Ok((stream, carrier)))) => (permit, stream, carrier),
+                Some((permit, Ok((stream, address, carrier)))) => (permit, stream, address, carrier),
                 Some((_, Err(error))) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -68,9 +76,20 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
                 }
             },
         };
+        let admitted = match context.limiter.admit(address.ip()) {
+            Ok(admitted) => admitted,
+            Err(turned_away) => {
+                tracing::debug!(reason = %turned_away, "a connection was turned away");
+                // Before TLS nothing can be said that the peer would understand.
+                if carrier.is_none() {
+                    say_at_once(stream, &turned_away.last_words());
+                }
+                continue;
+            }
+        };
         number = number.wrapping_add(1);
         let span = tracing::info_span!("connection", number, tls = carrier.is_some());
-        let served = serve(stream, carrier, Arc::clone(&context));
+        let served = serve(stream, carrier, admitted, Arc::clone(&context));
         let ending = context.ending.clone();
         let task = async move {
             let _permit = permit;
@@ -80,13 +99,19 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
     }
 }
 
-async fn serve(stream: TcpStream, carrier: Carrier, context: Arc<Context>) {
+/// Says something that fits into the system's buffer, and closes. Nobody is waited for.
+fn say_at_once(stream: TcpStream, words: &[u8]) {
+    // Whether it arrives is the peer's affair.
+    let _ = stream.into_std().and_then(|mut stream| stream.write_all(words));
+}
+
+async fn serve(stream: TcpStream, carrier: Carrier, admitted: ConnectionPermit, context: Arc<Context>) {
     let deadline = Instant::now() + context.limits.set_up;
     // Neither is needed for correctness; a system that refuses them is served all the same.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
     let Some(config) = carrier else {
-        return connection::serve(stream, None, deadline, context).await;
+        return connection::serve(stream, None, deadline, admitted, context).await;
     };
     let tls = TlsAcceptor::from(config);
     let accepted = tokio::select! {
@@ -100,7 +125,7 @@ async fn serve(stream: TcpStream, carrier: Carrier, context: Arc<Context>) {
     };
     let (_, session) = stream.get_ref();
     match session.export_keying_material([0; 32], BINDING_LABEL, Some(&[])) {
-        Ok(binding) => connection::serve(stream, Some(binding), deadline, context).await,
+        Ok(binding) => connection::serve(stream, Some(binding), deadline, admitted, context).await,
         Err(error) => tracing::error!(%error, "TLS gave no channel binding"),
     }
 }

@@ -16,6 +16,7 @@ use crate::config::{Config, DEFAULT_PORT};
 use crate::context::Context;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::identity;
+use crate::limiter::{self, Limiter};
 use crate::listener::{self, Listeners};
 use crate::store::{SqliteStore, StoreError};
 
@@ -139,6 +140,7 @@ impl Relay {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
+            limiter: Arc::new(Limiter::new(&config.limits, &config.stopwatch)),
             limits: Arc::new(config.limits),
         };
         Ok(Self {
@@ -164,6 +166,7 @@ impl Relay {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RelayError> {
         let Context { tasks, draining, ending, store, .. } = &*self.context;
         tasks.spawn(listener::accept(self.listeners, self.permits, Arc::clone(&self.context)));
+        tasks.spawn(limiter::sweep(Arc::clone(&self.context)));
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             // A relay that stores nothing is better stopped, and started again by whoever watches.
