@@ -82,7 +82,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
 ) {
     let mut frames = Frames::new(SET_UP_LIMIT);
     let set_up = tokio::select! {
-        outcome = timeout_at(deadline, set_up(&mut stream, &mut frames, binding, &context)) => {
+        outcome = timeout_at(deadline, Box::pin(set_up(&mut stream, &mut frames, binding, &context))) => {
             outcome.unwrap_or(Err(Ended::TimedOut))
         }
         () = context.draining.cancelled() => Err(Ended::Draining),
@@ -313,7 +313,8 @@ impl Conversation {
                     tracing::error!(%error, "a request could not be queued");
                 }
             }
-            Ok(Plan::Admit(admission)) => self.admit(admission, reply, now).await?,
+            // Boxed: what it needs for a moment would be a part of each connection for ever.
+            Ok(Plan::Admit(admission)) => Box::pin(self.admit(admission, reply, now)).await?,
         }
         Ok(())
     }

@@ -203,3 +203,114 @@ async fn what_is_committed_right_after_an_attachment_reaches_it() {
     assert!(matches!(next().await, Incoming::Push(event) if *event == Event::DeviceRemoved {}));
     assert!(matches!(next().await, Incoming::Answer { id: 2, .. }), "nothing comes behind the last");
 }
+
+/// Serves one end of a pipe that holds so many bytes; gives the other, and the end of serving.
+fn serve_pipe(context: &Arc<Context>, capacity: usize) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+    let (ours, theirs) = tokio::io::duplex(capacity);
+    let deadline = Instant::now() + context.limits.set_up;
+    let admitted = context.limiter.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+    (ours, tokio::spawn(serve(theirs, None, deadline, admitted, Arc::clone(context))))
+}
+
+// REQ S5, T9
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_any_more_is_cut_off_and_its_friends_are_told() {
+    let (context, mut held) = context().await;
+    let (mut stream, served) = serve_pipe(&context, 4_096);
+    let mut frames = Frames::new(SESSION_LIMIT);
+    let (mut sealer, _) = set_up_client(&mut stream, &mut frames).await.split();
+    let session = SessionId::from_bytes([1; 32]);
+    let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
+    write_frame(&mut stream, &attach).await.unwrap();
+    held.recv().await.unwrap()(Ok(attached()));
+    let _came = held.recv().await.unwrap();
+    frames.next(&mut stream).await.unwrap();
+    for id in 2..40 {
+        let request = sealer.request(id, None, &ServerInfo {}, &mut rng()).unwrap();
+        write_frame(&mut stream, &request).await.unwrap();
+    }
+    let begun = Instant::now();
+    let alice = "alice".parse().unwrap();
+    assert!(context.switchboard.is_online(&alice));
+    let _went = held.recv().await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 30);
+    assert!(!context.switchboard.is_online(&alice));
+    served.await.unwrap();
+}
+
+// REQ S5
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_after_the_set_up_is_closed() {
+    let (context, _held) = context().await;
+    let (mut stream, _served) = serve_pipe(&context, 1 << 20);
+    let mut frames = Frames::new(SESSION_LIMIT);
+    set_up_client(&mut stream, &mut frames).await;
+    let begun = Instant::now();
+    assert!(matches!(frames.next(&mut stream).await, Err(ReadError::Closed)));
+    assert_eq!(begun.elapsed().as_secs(), 60);
+}
+
+// REQ S5
+#[tokio::test(start_paused = true)]
+async fn the_rsa_of_set_ups_takes_turns() {
+    let (context, _held) = context().await;
+    let turns = Arc::clone(context.limiter.key_work());
+    let all = u32::try_from(turns.available_permits()).unwrap();
+    let taken = turns.acquire_many_owned(all).await.unwrap();
+    let (mut stream, _served) = serve_pipe(&context, 1 << 20);
+    let mut frames = Frames::new(SESSION_LIMIT);
+    let der = key().to_pkcs8().unwrap();
+    let state = client::start(key().fingerprint(), ClientKey::danger_from_pkcs8(&der).unwrap(), None);
+    let (answer, state) = state.handle(&frames.next(&mut stream).await.unwrap(), &mut rng()).unwrap();
+    write_frame(&mut stream, &answer).await.unwrap();
+    let early = timeout(Duration::from_secs(5), frames.next(&mut stream)).await;
+    assert!(early.is_err(), "nothing is computed out of turn");
+    drop(taken);
+    state.handle(&frames.next(&mut stream).await.unwrap(), &mut rng()).unwrap();
+}
+
+// REQ T1, S5
+#[tokio::test]
+async fn a_connection_that_is_cut_anywhere_leaves_nothing_behind() {
+    let generous = Limits {
+        new_connections: crate::limiter::Rate::new(10_000, 1, 1),
+        stranger_requests: crate::limiter::Rate::new(10_000, 1, 1),
+        ..Limits::default()
+    };
+    let (context, mut held) = context_with(generous);
+    let mut cut = 0;
+    loop {
+        let (mut stream, served) = serve_pipe(&context, 1 << 20);
+        let mut frames = Frames::new(SESSION_LIMIT);
+        let (mut sealer, _) = set_up_client(&mut stream, &mut frames).await.split();
+        let session = SessionId::from_bytes([1; 32]);
+        let payloads = [
+            sealer.request(1, None, &ServerInfo {}, &mut rng()).unwrap(),
+            sealer.request(2, Some(&session), &FriendList {}, &mut rng()).unwrap(),
+        ];
+        let bytes: Vec<u8> = payloads.iter().flat_map(|payload| frame::encode(payload).unwrap()).collect();
+        stream.write_all(&bytes[..cut.min(bytes.len())]).await.unwrap();
+        drop(stream);
+        served.await.unwrap();
+        context.tasks.close();
+        context.tasks.wait().await;
+        assert_eq!(Arc::strong_count(&context), 1, "cut after {cut} bytes");
+        assert!(held.try_recv().is_err());
+        if cut > bytes.len() {
+            break;
+        }
+        cut += 1;
+    }
+    assert!(context.limiter.nobody_is_here());
+}
+
+// REQ S5
+#[tokio::test]
+async fn a_connection_takes_little_memory() {
+    let (context, _held) = context().await;
+    let (_ours, theirs) = tokio::io::duplex(64);
+    let admitted = context.limiter.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+    let served = serve(theirs, None, Instant::now(), admitted, Arc::clone(&context));
+    let bytes = size_of_val(&served);
+    assert!(bytes < 8 * 1024, "{bytes} bytes for each connection, whatever it does");
+}

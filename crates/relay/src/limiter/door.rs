@@ -123,6 +123,13 @@ impl Door {
         self.arrivals.len() + self.present().origins.len()
     }
 
+    /// Whether nobody is in.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let present = self.present();
+        present.origins.is_empty() && present.setting_up == 0
+    }
+
     fn present(&self) -> MutexGuard<'_, Present> {
         // Nothing that happens under the lock can leave the counts half changed.
         self.present.lock().unwrap_or_else(PoisonError::into_inner)

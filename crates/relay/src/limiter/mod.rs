@@ -177,6 +177,12 @@ impl Limiter {
         self.bytes.sweep();
     }
 
+    /// Whether all connections have given their places back.
+    #[cfg(test)]
+    pub(crate) fn nobody_is_here(&self) -> bool {
+        self.door.is_empty()
+    }
+
     /// How many addresses and accounts are remembered, each as often as there are counts of it.
     #[cfg(test)]
     fn len(&self) -> usize {
