@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mildam_protocol::link::Invitation;
 use mildam_protocol::records::{AccountId, ClientMessageId, RecordError, RoomId};
 use mildam_vault::{OutboxRow, Unlock, Vault};
 use rand_core::Rng;
@@ -159,12 +160,12 @@ impl Client {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Connects to the relay of a server link and remembers it.
+    /// Connects to the relay of a server link, or of an invitation, and remembers it.
     ///
     /// # Errors
     /// `bad_link`, `offline`, `wrong_fingerprint`, `set_up_failed`.
     pub async fn connect(&self, link: &str) -> Result<ServerView, Error> {
-        let link = link.parse()?;
+        let Invitation { link, .. } = link.parse()?;
         self.job(|reply| Job::Connect { link, reply }).await
     }
 

@@ -34,6 +34,31 @@ pub struct ServerView {
     pub fingerprint: String,
 }
 
+/// What a link that somebody gave leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct InvitationView {
+    /// Host and port of the relay, for display.
+    pub address: String,
+    /// The fingerprint of the server's key, in base64url.
+    pub fingerprint: String,
+    /// The server link, `mildam://host:port/#fingerprint`.
+    pub link: String,
+    /// The account that invites, if the link names one.
+    pub account: Option<String>,
+}
+
+impl From<mildam_protocol::link::Invitation> for InvitationView {
+    fn from(invitation: mildam_protocol::link::Invitation) -> Self {
+        Self {
+            address: invitation.link.address(),
+            fingerprint: invitation.link.fingerprint().to_string(),
+            link: invitation.link.to_string(),
+            account: invitation.account.map(|account| account.to_string()),
+        }
+    }
+}
+
 /// The account on this device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]

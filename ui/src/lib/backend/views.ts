@@ -211,6 +211,27 @@ messages: Array<MessageView>,
 more: boolean, };
 
 /**
+ * What a link that somebody gave leads to.
+ */
+export type InvitationView = { 
+/**
+ * Host and port of the relay, for display.
+ */
+address: string, 
+/**
+ * The fingerprint of the server's key, in base64url.
+ */
+fingerprint: string, 
+/**
+ * The server link, `mildam://host:port/#fingerprint`.
+ */
+link: string, 
+/**
+ * The account that invites, if the link names one.
+ */
+account: string | null, };
+
+/**
  * A member of a room.
  */
 export type MemberView = { 
