@@ -1,26 +1,18 @@
-//! The way to the relay: TCP, TLS pinned to the link's fingerprint, frames, and the set-up.
-
-use std::sync::Arc;
+//! The way to the relay: TCP, TLS, frames, and the set-up.
 
 use mildam_protocol::ServerLink;
 use mildam_protocol::frame::{self, HEADER, SESSION_LIMIT, SET_UP_LIMIT};
-use mildam_protocol::records::Hash;
 use mildam_protocol::session::ClientSession;
-use mildam_protocol::set_up::{self, ClientKey, Established, SetUpError};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use sha2::{Digest, Sha256};
+use mildam_protocol::set_up::client::ExpectServerKey;
+use mildam_protocol::set_up::{self, ChannelBinding, ClientKey, Established, SetUpError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::keep_alive::Heard;
+use crate::tls::{self, Authorities, Voucher};
 
-/// What the set-up's channel binding is called (RFC 9266).
-const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
 /// What TLS says to speak.
 const ALPN: &[u8] = b"mildam/1";
 
@@ -37,107 +29,36 @@ pub(crate) struct Connection {
     pub(crate) established: Established<ClientSession>,
 }
 
-/// Accepts exactly the certificate whose public key has the link's fingerprint. Names and dates do
-/// not matter: the fingerprint says which server is meant.
-#[derive(Debug)]
-struct Pinned {
-    fingerprint: Hash,
-    provider: Arc<CryptoProvider>,
-}
-
-fn fingerprint_of(certificate: &CertificateDer<'_>) -> Option<Hash> {
-    let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
-    Some(Hash::from_bytes(Sha256::digest(parsed.subject_public_key_info()).into()))
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match fingerprint_of(end_entity) {
-            Some(found) if found == self.fingerprint => Ok(ServerCertVerified::assertion()),
-            Some(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
-            None => Err(CertificateError::BadEncoding.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn tls_config(link: &ServerLink) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Pinned { fingerprint: *link.fingerprint(), provider: Arc::clone(&provider) };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|_| Error::internal("TLS"))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+/// An open byte stream to the relay, before the set-up.
+pub(crate) struct Carrier {
+    stream: Box<dyn Stream>,
+    binding: ChannelBinding,
+    voucher: Voucher,
 }
 
 /// Opens the carrier. All of it together may take as long as a set-up.
-pub(crate) async fn open(link: &ServerLink) -> Result<(Box<dyn Stream>, Option<[u8; 32]>), Error> {
-    timeout(set_up::TIME_LIMIT, open_tls(link)).await.map_err(|_| Error::offline())?
+pub(crate) async fn open(link: &ServerLink, authorities: &Authorities) -> Result<Carrier, Error> {
+    timeout(set_up::TIME_LIMIT, open_tls(link, authorities)).await.map_err(|_| Error::offline())?
 }
 
-async fn open_tls(link: &ServerLink) -> Result<(Box<dyn Stream>, Option<[u8; 32]>), Error> {
+async fn open_tls(link: &ServerLink, authorities: &Authorities) -> Result<Carrier, Error> {
     let tcp = TcpStream::connect((link.host(), link.port())).await?;
     tcp.set_nodelay(true)?;
-    let name = ServerName::try_from(link.host().to_owned()).map_err(|_| Error::offline())?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls_config(link)?));
-    let tls = connector.connect(name, tcp).await.map_err(tls_error)?;
-    let binding = tls
-        .get_ref()
-        .1
-        .export_keying_material([0; 32], EXPORTER, Some(&[]))
-        .map_err(|_| Error::internal("TLS exporter"))?;
-    Ok((Box::new(tls), Some(binding)))
-}
-
-fn tls_error(error: std::io::Error) -> Error {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => Error::wrong_fingerprint("in its TLS certificate"),
-        Some(_) => Error::new("set_up_failed", format!("No TLS connection could be made: {error}.")),
-        None => Error::offline(),
-    }
+    let tls = tls::connect(tcp, link, ALPN, authorities).await?;
+    tracing::info!(voucher = ?tls.voucher, "TLS is open");
+    Ok(Carrier { stream: Box::new(tls.stream), binding: Some(tls.binding), voucher: tls.voucher })
 }
 
 /// Agrees on a session key over an open carrier.
-pub(crate) async fn set_up(
-    mut stream: Box<dyn Stream>,
-    binding: Option<[u8; 32]>,
-    link: &ServerLink,
-    key: ClientKey,
-) -> Result<Connection, Error> {
-    let outcome = timeout(set_up::TIME_LIMIT, agree(&mut stream, binding, link, key)).await;
+pub(crate) async fn set_up(carrier: Carrier, link: &ServerLink, key: ClientKey) -> Result<Connection, Error> {
+    let Carrier { mut stream, binding, voucher } = carrier;
+    let start = set_up::client::start(*link.fingerprint(), key, binding);
+    let start = match voucher {
+        Voucher::ServerKey | Voucher::Issuer => start,
+        // The certificate is verified for the host's name, so a proxy there is the operator's own.
+        Voucher::Authority => start.allow_proxy(),
+    };
+    let outcome = timeout(set_up::TIME_LIMIT, agree(&mut stream, start)).await;
     match outcome {
         Ok(Ok(established)) => Ok(Connection { stream, established }),
         Ok(Err(Agree::SetUp(error))) => {
@@ -174,11 +95,8 @@ impl From<std::io::Error> for Agree {
 
 async fn agree(
     stream: &mut Box<dyn Stream>,
-    binding: Option<[u8; 32]>,
-    link: &ServerLink,
-    key: ClientKey,
+    state: ExpectServerKey,
 ) -> Result<Established<ClientSession>, Agree> {
-    let state = set_up::client::start(*link.fingerprint(), key, binding);
     let (answer, state) = state.handle(&read(stream, SET_UP_LIMIT).await?, &mut crate::rng())?;
     write(stream, &answer).await?;
     let (answer, state) = state.handle(&read(stream, SET_UP_LIMIT).await?, &mut crate::rng())?;
@@ -219,4 +137,52 @@ async fn read_heard(
 pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> std::io::Result<()> {
     stream.write_all(&frame::encode(payload).map_err(std::io::Error::other)?).await?;
     stream.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::testing::*;
+
+    static CLIENT_KEY: LazyLock<ClientKey> =
+        LazyLock::new(|| ClientKey::generate(&mut crate::rng()).unwrap());
+
+    /// Sets a connection up with a server that shows `shown`, has `key`, and sees no TLS channel.
+    async fn through_proxy(
+        shown: Shown,
+        key: &set_up::ServerKey,
+        authorities: &Authorities,
+    ) -> Result<Connection, Error> {
+        let server = TlsServer::bind(shown, &["mildam/1"]).await;
+        let link = server.link(&SERVER_KEY);
+        let client = async {
+            let carrier = open(&link, authorities).await?;
+            set_up(carrier, &link, CLIENT_KEY.clone()).await
+        };
+        let serve = async { serve_set_up(&mut server.accept().await?, key, None).await };
+        tokio::join!(client, serve).0
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_ends_tls_is_taken_only_where_an_authority_vouches_for_it() {
+        let proxy = web("localhost");
+        let authorities = trusting(&proxy);
+        let connection = through_proxy(proxy, &SERVER_KEY, &authorities).await.unwrap();
+        assert!(!connection.established.bound);
+        for shown in [own(&SERVER_KEY), issued(&SERVER_KEY, &params("localhost"))] {
+            let refused = through_proxy(shown, &SERVER_KEY, &authorities).await.err().unwrap();
+            assert_eq!(refused.code(), "set_up_failed");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_authority_does_not_replace_the_server_key() {
+        let proxy = web("localhost");
+        let authorities = trusting(&proxy);
+        let refused = through_proxy(proxy, &OTHER_KEY, &authorities).await.err().unwrap();
+        assert_eq!(refused.code(), "wrong_fingerprint");
+        assert_eq!(refused.found_key(), Some(OTHER_KEY.fingerprint().to_string().as_str()));
+    }
 }

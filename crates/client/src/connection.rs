@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use mildam_protocol::ServerLink;
 use mildam_protocol::event::Event as Push;
 use mildam_protocol::set_up::ClientKey;
@@ -12,12 +13,13 @@ use crate::backoff::Backoff;
 use crate::carrier;
 use crate::error::Error;
 use crate::model::ConnectionState;
+use crate::tls::Authorities;
 use crate::wire::{Reading, Wire};
 
 /// What the connection tells the engine.
 pub(crate) enum News {
-    /// The state changed, short of being up.
-    State(ConnectionState),
+    /// An attempt at that link has come so far, short of being up.
+    State(ServerLink, ConnectionState),
     /// A connection is up, to the relay of that link.
     Up(ServerLink, Wire),
     /// The connection to the relay of that link is lost, or could not be made.
@@ -44,20 +46,22 @@ impl SetUpKey {
 async fn connect(
     link: &ServerLink,
     key: &SetUpKey,
+    authorities: &Authorities,
     news: &mpsc::Sender<News>,
 ) -> Result<(Wire, Reading), Error> {
-    let _ = news.send(News::State(ConnectionState::Connecting)).await;
+    let _ = news.send(News::State(link.clone(), ConnectionState::Connecting)).await;
     // Key and carrier are made at the same time; each takes its while.
-    let (opened, key) = tokio::join!(carrier::open(link), key.get());
-    let (stream, binding) = opened?;
-    let _ = news.send(News::State(ConnectionState::SettingUp)).await;
-    Ok(Wire::new(carrier::set_up(stream, binding, link, key?).await?))
+    let (opened, key) = tokio::join!(carrier::open(link, authorities), key.get());
+    let carrier = opened?;
+    let _ = news.send(News::State(link.clone(), ConnectionState::SettingUp)).await;
+    Ok(Wire::new(carrier::set_up(carrier, link, key?).await?))
 }
 
 /// The owner of the connection.
 pub(crate) struct Keeper {
     pub(crate) link: watch::Receiver<Option<ServerLink>>,
     pub(crate) key: SetUpKey,
+    pub(crate) authorities: Authorities,
     pub(crate) news: mpsc::Sender<News>,
     pub(crate) hurry: Arc<Notify>,
     pub(crate) stop: CancellationToken,
@@ -67,45 +71,47 @@ impl Keeper {
     /// Keeps a connection up until told to stop.
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
-        stop.run_until_cancelled(self.keep()).await;
+        // It ends by itself once nobody hears its news.
+        let _ = stop.run_until_cancelled(self.keep()).await;
     }
 
-    async fn keep(&mut self) {
+    async fn keep(&mut self) -> Option<()> {
         let mut backoff = Backoff::default();
         loop {
-            let Some(link) = self.link.borrow_and_update().clone() else {
-                if self.link.changed().await.is_err() {
-                    return;
-                }
-                continue;
+            let link = self.next_link().await?;
+            // Whoever was in a hurry before now is served by this attempt.
+            let _ = self.hurry.notified().now_or_never();
+            let outcome = tokio::select! {
+                outcome = connect(&link, &self.key, &self.authorities, &self.news) => outcome,
+                changed = self.link.changed() => { changed.ok()?; continue }
             };
-            let outcome = connect(&link, &self.key, &self.news).await;
             let lost = match outcome {
                 Ok((wire, reading)) => {
                     backoff.reset();
                     let peer = wire.clone();
-                    if self.news.send(News::Up(link.clone(), wire)).await.is_err() {
-                        return;
-                    }
+                    self.news.send(News::Up(link.clone(), wire)).await.ok()?;
                     tokio::select! {
                         () = reading.run(&self.news) => {}
                         () = peer.gone() => tracing::info!("the relay is not heard any more"),
                         // Another relay: the engine has let go of this one already.
-                        changed = self.link.changed() => if changed.is_err() { return } else { continue },
+                        changed = self.link.changed() => { changed.ok()?; continue }
                     }
                     Error::offline()
                 }
                 Err(error) => error,
             };
-            if self.news.send(News::Down(link, lost)).await.is_err() {
-                return;
-            }
+            self.news.send(News::Down(link, lost)).await.ok()?;
             let pause = backoff.next(&mut crate::rng());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.hurry.notified() => backoff.reset(),
-                changed = self.link.changed() => if changed.is_err() { return },
+                changed = self.link.changed() => { changed.ok()?; backoff.reset() }
             }
         }
+    }
+
+    /// The link to connect to, once there is one; none when the engine is gone.
+    async fn next_link(&mut self) -> Option<ServerLink> {
+        self.link.wait_for(Option::is_some).await.ok()?.clone()
     }
 }

@@ -9,6 +9,7 @@ mod friends;
 mod outbox;
 mod presence;
 mod rooms;
+mod server_key;
 mod sync;
 mod tend;
 
@@ -35,6 +36,7 @@ use crate::model::{
     AccountView, ClientState, ConnectionState, ContactView, Event, Notice, PresenceView, RoomView,
     ServerView, SessionView,
 };
+use crate::standing::Standing;
 use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
 use crate::wire::Wire;
 use tend::TEND_EVERY;
@@ -47,6 +49,7 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// What the facade asks for.
 pub(crate) enum Job {
     Connect { link: ServerLink, reply: Reply<ServerView> },
+    DecideServerKey { found: String, accept: bool, reply: Reply<ClientState> },
     SignUp { account: AccountId, sign_up: SignUp, reply: Reply<AccountView> },
     LogIn { account: AccountId, password: Zeroizing<String>, reply: Reply<AccountView> },
     Recover { account: AccountId, recover: Recover, reply: Reply<AccountView> },
@@ -100,11 +103,13 @@ pub(crate) struct Engine {
     news: mpsc::Receiver<News>,
     hurry: Arc<Notify>,
     link: watch::Sender<Option<ServerLink>>,
-    connection: watch::Sender<ConnectionState>,
+    standing: watch::Sender<Standing>,
     presence: watch::Sender<PresenceView>,
     wire: Option<Wire>,
     /// Why there is no connection.
     down: Error,
+    /// The server key that was offered last and that the person does not want, by its fingerprint.
+    declined_key: Option<String>,
     session: Option<SessionId>,
     own: Option<Own>,
     contacts: Contacts,
@@ -157,11 +162,11 @@ impl Engine {
         news: mpsc::Receiver<News>,
         hurry: Arc<Notify>,
         presence: watch::Sender<PresenceView>,
-    ) -> Result<(Self, LinkReceiver, watch::Receiver<ConnectionState>), Error> {
+    ) -> Result<(Self, LinkReceiver, watch::Receiver<Standing>), Error> {
         let Loaded { link, session, own, contacts, rooms } = store.read(load).await?;
         let state = if link.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
         let (link, link_out) = watch::channel(link);
-        let (connection, connection_out) = watch::channel(state);
+        let (standing, standing_out) = watch::channel(Standing::new(state));
         let engine = Self {
             store,
             events,
@@ -169,10 +174,11 @@ impl Engine {
             news,
             hurry,
             link,
-            connection,
+            standing,
             presence,
             wire: None,
             down: Error::offline(),
+            declined_key: None,
             session,
             own,
             contacts,
@@ -180,7 +186,7 @@ impl Engine {
             attached: false,
             receipts_due: BTreeMap::new(),
         };
-        Ok((engine, link_out, connection_out))
+        Ok((engine, link_out, standing_out))
     }
 
     /// Works until told to stop.
@@ -210,6 +216,9 @@ impl Engine {
         // A facade that no longer waits is no error.
         match job {
             Job::Connect { link, reply } => drop(reply.send(self.connect(link).await)),
+            Job::DecideServerKey { found, accept, reply } => {
+                drop(reply.send(self.decide_server_key(&found, accept).await));
+            }
             Job::SignUp { account, sign_up, reply } => drop(reply.send(self.sign_up(account, sign_up).await)),
             Job::LogIn { account, password, reply } => {
                 drop(reply.send(self.log_in(&account, &password).await))
@@ -252,21 +261,23 @@ impl Engine {
 
     async fn on_news(&mut self, news: News) {
         match news {
-            News::State(state) => self.set_connection(state).await,
             // An attempt at a link that was given up meanwhile says nothing about the current one.
-            News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
+            News::State(link, _) | News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
+            News::State(_, state) => self.set_connection(state).await,
             News::Up(_, wire) => {
                 self.wire = Some(wire);
                 self.attached = false;
+                self.forget_offered_key();
                 self.set_connection(ConnectionState::Connected).await;
                 if let Err(error) = self.attach().await {
                     tracing::info!(code = error.code(), "not attached");
                 }
             }
-            News::Down(_, error) => {
+            News::Down(link, error) => {
                 tracing::info!(code = error.code(), "not connected");
                 self.wire = None;
                 self.attached = false;
+                self.note_offered_key(&link, &error);
                 self.down = error;
                 self.forget_presence();
                 for open in self.rooms.values_mut() {
@@ -321,18 +332,20 @@ impl Engine {
     }
 
     async fn set_connection(&mut self, state: ConnectionState) {
-        if self.connection.send_replace(state) != state {
+        let changed = |standing: &mut Standing| std::mem::replace(&mut standing.connection, state) != state;
+        if self.standing.send_if_modified(changed) {
             self.tell_state().await;
         }
     }
 
+    async fn state(&self) -> Result<ClientState, Error> {
+        let standing = self.standing.borrow().clone();
+        self.store.read(move |vault| standing.state(vault)).await
+    }
+
     /// Tells where everything stands.
     async fn tell_state(&self) {
-        let connection = *self.connection.borrow();
-        let read = self.store.read(move |vault| {
-            Ok(ClientState { connection, server: store::server(vault)?, account: store::account(vault)? })
-        });
-        match read.await {
+        match self.state().await {
             Ok(state) => self.events.tell(Event::State { state }),
             Err(error) => tracing::error!(code = error.code(), "the state cannot be read"),
         }

@@ -6,11 +6,14 @@ use mildam_e2ee::{KeyError, RoomError, WordsError};
 use mildam_protocol::code::Code;
 use mildam_protocol::link::LinkError;
 use mildam_protocol::password::PasswordError;
-use mildam_protocol::records::AccountId;
+use mildam_protocol::records::{AccountId, Hash};
 use mildam_protocol::session::{Refusal, SessionError};
 use mildam_protocol::set_up::SetUpError;
 use mildam_vault::VaultError;
 use unicode_normalization::UnicodeNormalization;
+
+/// The detail of `wrong_fingerprint` that says what was found.
+const FOUND: &str = "found";
 
 /// A stable code for programs and translations, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
@@ -71,7 +74,7 @@ impl Error {
 
     /// What a translation of the code needs to know, by name: `position` and `word` of
     /// `words_unknown`, `count` of `words_count` and `bad_safety_number`, `retry_after` in seconds of
-    /// `busy`, if the relay said so.
+    /// `busy`, if the relay said so, `found` of `wrong_fingerprint`, if the server showed a server key.
     #[must_use]
     pub const fn details(&self) -> &BTreeMap<String, String> {
         &self.details
@@ -98,7 +101,7 @@ impl From<LinkError> for Error {
 impl From<SetUpError> for Error {
     fn from(error: SetUpError) -> Self {
         match error {
-            SetUpError::WrongFingerprint { found } => Self::wrong_fingerprint(&found.to_string()),
+            SetUpError::WrongFingerprint { found } => Self::wrong_fingerprint(&found),
             other => {
                 Self::new("set_up_failed", format!("The encrypted connection could not be set up: {other}."))
             }
@@ -107,13 +110,25 @@ impl From<SetUpError> for Error {
 }
 
 impl Error {
-    pub(crate) fn wrong_fingerprint(found: &str) -> Self {
+    /// The server shows another server key.
+    pub(crate) fn wrong_fingerprint(found: &Hash) -> Self {
+        let message = format!(
+            "The server shows another key ({found}) than the link names. Somebody may be in between."
+        );
+        Self::new("wrong_fingerprint", message).with(FOUND, found)
+    }
+
+    /// The server shows a certificate that has to do with no server key.
+    pub(crate) fn unknown_certificate() -> Self {
         Self::new(
             "wrong_fingerprint",
-            format!(
-                "The server shows another key ({found}) than the link names. Somebody may be in between."
-            ),
+            "The server's certificate does not belong to the key that the link names. Somebody may be in between.",
         )
+    }
+
+    /// The fingerprint of the server key that was shown in place of the link's, if one was.
+    pub(crate) fn found_key(&self) -> Option<&str> {
+        self.details.get(FOUND).map(String::as_str)
     }
 }
 

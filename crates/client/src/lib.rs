@@ -22,6 +22,7 @@
 
 mod backoff;
 mod carrier;
+mod certificate;
 mod client;
 mod clock;
 mod connection;
@@ -31,7 +32,11 @@ mod events;
 mod keep_alive;
 pub mod model;
 mod safety;
+mod standing;
 mod store;
+#[cfg(test)]
+mod testing;
+mod tls;
 mod wire;
 
 pub use client::{Client, Recover, SignUp};

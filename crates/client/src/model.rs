@@ -59,6 +59,17 @@ impl From<mildam_protocol::link::Invitation> for InvitationView {
     }
 }
 
+/// Another server key than the known one, which the relay's address shows. The person has to decide:
+/// it may be new, or somebody may be in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct OfferedKeyView {
+    /// The fingerprint of the known key, in base64url.
+    pub known: String,
+    /// The fingerprint of the key that is shown, in base64url.
+    pub found: String,
+}
+
 /// The account on this device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
@@ -210,6 +221,8 @@ pub struct ClientState {
     pub server: Option<ServerView>,
     /// The account, once one was made or logged in on this device.
     pub account: Option<AccountView>,
+    /// Another server key that waits for a decision.
+    pub offered_key: Option<OfferedKeyView>,
 }
 
 /// Another person, as this account sees them.

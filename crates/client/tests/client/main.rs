@@ -9,6 +9,7 @@
 )]
 
 mod keys;
+mod server_key;
 mod talk;
 mod vault;
 mod world;

@@ -48,7 +48,11 @@ server: ServerView | null,
 /**
  * The account, once one was made or logged in on this device.
  */
-account: AccountView | null, };
+account: AccountView | null, 
+/**
+ * Another server key that waits for a decision.
+ */
+offered_key: OfferedKeyView | null, };
 
 /**
  * Where the connection to the relay stands.
@@ -315,6 +319,20 @@ state: MessageState, };
  * Something that concerns the whole account, and that the user should know.
  */
 export type Notice = "state_put_back" | "device_removed" | "vault_damaged" | "vault_repaired";
+
+/**
+ * Another server key than the known one, which the relay's address shows. The person has to decide:
+ * it may be new, or somebody may be in between.
+ */
+export type OfferedKeyView = { 
+/**
+ * The fingerprint of the known key, in base64url.
+ */
+known: string, 
+/**
+ * The fingerprint of the key that is shown, in base64url.
+ */
+found: string, };
 
 /**
  * Who of the friends is online, as long as there is a connection.

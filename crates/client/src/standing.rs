@@ -1,0 +1,32 @@
+//! Where the connection stands: the part of the state that no vault knows.
+
+use mildam_vault::Vault;
+
+use crate::error::Error;
+use crate::model::{ClientState, ConnectionState, OfferedKeyView};
+use crate::store;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) connection: ConnectionState,
+    pub(crate) offered_key: Option<OfferedKeyView>,
+}
+
+impl Standing {
+    pub(crate) const fn new(connection: ConnectionState) -> Self {
+        Self { connection, offered_key: None }
+    }
+
+    /// The whole state.
+    ///
+    /// # Errors
+    /// If the vault cannot be read.
+    pub(crate) fn state(self, vault: &Vault) -> Result<ClientState, Error> {
+        Ok(ClientState {
+            connection: self.connection,
+            server: store::server(vault)?,
+            account: store::account(vault)?,
+            offered_key: self.offered_key,
+        })
+    }
+}
