@@ -1,4 +1,6 @@
-//! The way to the relay: TCP, TLS, frames, and the set-up.
+//! The connection to the relay: TCP, TLS, a WebSocket if it must be, frames, and the set-up.
+
+use std::time::Duration;
 
 use mildam_protocol::ServerLink;
 use mildam_protocol::frame::{self, HEADER, SESSION_LIMIT, SET_UP_LIMIT};
@@ -12,12 +14,13 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::keep_alive::Heard;
 use crate::tls::{self, Authorities, Voucher};
-
-/// What TLS says to speak.
-const ALPN: &[u8] = b"mildam/1";
+use crate::way::Way;
+use crate::web_socket;
 
 /// After so many bytes of a long payload the server has been heard again.
-const CHUNK: usize = 16 * 1024;
+pub(crate) const CHUNK: usize = 16 * 1024;
+/// So long may the first way take as long as another is left.
+const FIRST_LIMIT: Duration = Duration::from_secs(4);
 
 /// A byte stream of any kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -27,6 +30,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) established: Established<ClientSession>,
+    pub(crate) way: Way,
+    pub(crate) heard: Heard,
 }
 
 /// An open byte stream to the relay, before the set-up.
@@ -34,24 +39,92 @@ pub(crate) struct Carrier {
     stream: Box<dyn Stream>,
     binding: ChannelBinding,
     voucher: Voucher,
+    way: Way,
+    heard: Heard,
 }
 
-/// Opens the carrier. All of it together may take as long as a set-up.
-pub(crate) async fn open(link: &ServerLink, authorities: &Authorities) -> Result<Carrier, Error> {
-    timeout(set_up::TIME_LIMIT, open_tls(link, authorities)).await.map_err(|_| Error::offline())?
+/// Why a way did not lead to the relay.
+enum Blocked {
+    /// Something on this way does not let it through. Another way may be open.
+    Here(Error),
+    /// No other way would lead anywhere else.
+    Everywhere(Error),
 }
 
-async fn open_tls(link: &ServerLink, authorities: &Authorities) -> Result<Carrier, Error> {
+impl Blocked {
+    /// What TLS or a WebSocket failed with.
+    fn at_stream(error: Error) -> Self {
+        // Who is not authentic on one way must not be taken on another, and who is busy is there.
+        if matches!(error.code(), "wrong_fingerprint" | "busy") {
+            Self::Everywhere(error)
+        } else {
+            Self::Here(error)
+        }
+    }
+}
+
+/// Opens the carrier on the first of the ways that lets it through. All of it together may take as
+/// long as a set-up.
+pub(crate) async fn open(
+    link: &ServerLink,
+    ways: [Way; 2],
+    authorities: &Authorities,
+) -> Result<Carrier, Error> {
+    let open = open_one_of(link, ways, authorities, FIRST_LIMIT);
+    timeout(set_up::TIME_LIMIT, open).await.map_err(|_| Error::offline())?
+}
+
+async fn open_one_of(
+    link: &ServerLink,
+    [first, second]: [Way; 2],
+    authorities: &Authorities,
+    limit: Duration,
+) -> Result<Carrier, Error> {
+    let failed = match timeout(limit, open_on(first, link, authorities)).await {
+        Ok(Ok(carrier)) => return Ok(carrier),
+        Ok(Err(Blocked::Everywhere(error))) => return Err(error),
+        Ok(Err(Blocked::Here(error))) => error,
+        Err(_) => Error::offline(),
+    };
+    tracing::info!(code = failed.code(), way = ?first, "this way is closed");
+    open_on(second, link, authorities).await.map_err(|blocked| match blocked {
+        Blocked::Everywhere(error) => error,
+        Blocked::Here(_) => failed,
+    })
+}
+
+async fn open_on(way: Way, link: &ServerLink, authorities: &Authorities) -> Result<Carrier, Blocked> {
+    // Both ways lead to the same host and port.
+    let tcp = dial(link).await.map_err(Blocked::Everywhere)?;
+    let tls = tls::connect(tcp, link, way.alpn(), authorities).await.map_err(Blocked::at_stream)?;
+    let heard = Heard::default();
+    let stream: Box<dyn Stream> = match way {
+        // Somebody else than the relay ends TLS and knows nothing of the protocol that was offered.
+        Way::Socket if tls.voucher == Voucher::Authority && !tls.agreed => {
+            return Err(Blocked::Here(Error::new(
+                "set_up_failed",
+                "Something on the way to the server does not let the connection through.",
+            )));
+        }
+        Way::Socket => Box::new(tls.stream),
+        Way::WebSocket => {
+            let opened = web_socket::open(tls.stream, link, heard.clone()).await;
+            Box::new(opened.map_err(Blocked::at_stream)?)
+        }
+    };
+    tracing::info!(?way, voucher = ?tls.voucher, "the carrier is open");
+    Ok(Carrier { stream, binding: Some(tls.binding), voucher: tls.voucher, way, heard })
+}
+
+async fn dial(link: &ServerLink) -> Result<TcpStream, Error> {
     let tcp = TcpStream::connect((link.host(), link.port())).await?;
     tcp.set_nodelay(true)?;
-    let tls = tls::connect(tcp, link, ALPN, authorities).await?;
-    tracing::info!(voucher = ?tls.voucher, "TLS is open");
-    Ok(Carrier { stream: Box::new(tls.stream), binding: Some(tls.binding), voucher: tls.voucher })
+    Ok(tcp)
 }
 
 /// Agrees on a session key over an open carrier.
 pub(crate) async fn set_up(carrier: Carrier, link: &ServerLink, key: ClientKey) -> Result<Connection, Error> {
-    let Carrier { mut stream, binding, voucher } = carrier;
+    let Carrier { mut stream, binding, voucher, way, heard } = carrier;
     let start = set_up::client::start(*link.fingerprint(), key, binding);
     let start = match voucher {
         Voucher::ServerKey | Voucher::Issuer => start,
@@ -60,7 +133,7 @@ pub(crate) async fn set_up(carrier: Carrier, link: &ServerLink, key: ClientKey) 
     };
     let outcome = timeout(set_up::TIME_LIMIT, agree(&mut stream, start)).await;
     match outcome {
-        Ok(Ok(established)) => Ok(Connection { stream, established }),
+        Ok(Ok(established)) => Ok(Connection { stream, established, way, heard }),
         Ok(Err(Agree::SetUp(error))) => {
             // The server is told, unless it is another one than the link names.
             if !matches!(error, SetUpError::WrongFingerprint { .. } | SetUpError::Refused { .. }) {
@@ -149,6 +222,8 @@ mod tests {
     static CLIENT_KEY: LazyLock<ClientKey> =
         LazyLock::new(|| ClientKey::generate(&mut crate::rng()).unwrap());
 
+    const SOCKET_FIRST: [Way; 2] = [Way::Socket, Way::WebSocket];
+
     /// Sets a connection up with a server that shows `shown`, has `key`, and sees no TLS channel.
     async fn through_proxy(
         shown: Shown,
@@ -158,7 +233,7 @@ mod tests {
         let server = TlsServer::bind(shown, &["mildam/1"]).await;
         let link = server.link(&SERVER_KEY);
         let client = async {
-            let carrier = open(&link, authorities).await?;
+            let carrier = open(&link, SOCKET_FIRST, authorities).await?;
             set_up(carrier, &link, CLIENT_KEY.clone()).await
         };
         let serve = async { serve_set_up(&mut server.accept().await?, key, None).await };
@@ -184,5 +259,123 @@ mod tests {
         let refused = through_proxy(proxy, &OTHER_KEY, &authorities).await.err().unwrap();
         assert_eq!(refused.code(), "wrong_fingerprint");
         assert_eq!(refused.found_key(), Some(OTHER_KEY.fingerprint().to_string().as_str()));
+    }
+
+    /// Lets the client connect, and serves a WebSocket in TLS once `before` is over.
+    async fn by_web_socket(
+        server: &TlsServer,
+        ways: [Way; 2],
+        authorities: &Authorities,
+        before: impl Future<Output = ()>,
+    ) -> Connection {
+        let link = server.link(&SERVER_KEY);
+        let client = async {
+            let carrier = open_one_of(&link, ways, authorities, Duration::from_secs(1)).await?;
+            set_up(carrier, &link, CLIENT_KEY.clone()).await
+        };
+        let serve = async {
+            before.await;
+            let stream = server.accept().await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+            let binding = binding(&stream);
+            let mut stream = accept_web_socket(stream).await.unwrap();
+            serve_set_up(&mut stream, &SERVER_KEY, binding).await.unwrap();
+        };
+        let (connection, ()) = tokio::join!(client, serve);
+        let connection = connection.unwrap();
+        assert_eq!(connection.way, Way::WebSocket);
+        connection
+    }
+
+    #[tokio::test]
+    async fn a_web_socket_carries_the_set_up_bound_to_its_tls_channel() {
+        let server = TlsServer::bind(issued(&SERVER_KEY, &params("localhost")), &["http/1.1"]).await;
+        let ways = [Way::WebSocket, Way::Socket];
+        let connection = by_web_socket(&server, ways, &trusting_none(), async {}).await;
+        assert!(connection.established.bound);
+    }
+
+    #[tokio::test]
+    async fn the_web_socket_is_taken_where_the_socket_is_refused_cut_or_not_answered() {
+        let server = TlsServer::bind(own(&SERVER_KEY), &["http/1.1"]).await;
+        let refused = async { drop(server.accept().await.unwrap_err()) };
+        by_web_socket(&server, SOCKET_FIRST, &trusting_none(), refused).await;
+        let cut = async { drop(server.accept_tcp().await) };
+        by_web_socket(&server, SOCKET_FIRST, &trusting_none(), cut).await;
+        // Nobody ever answers, until the client gives it up by itself.
+        let swallowed = async {
+            let mut stream = server.accept_tcp().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        by_web_socket(&server, SOCKET_FIRST, &trusting_none(), swallowed).await;
+    }
+
+    #[tokio::test]
+    async fn the_web_socket_is_taken_where_somebody_else_ends_tls_and_does_not_know_the_socket() {
+        let web = web("localhost");
+        let authorities = trusting(&web);
+        let server = TlsServer::bind(web, &[]).await;
+        let link = server.link(&SERVER_KEY);
+        let client = open(&link, SOCKET_FIRST, &authorities);
+        let serve = async {
+            let without = server.accept().await.unwrap();
+            assert_eq!(without.get_ref().1.alpn_protocol(), None);
+            accept_web_socket(server.accept().await.unwrap()).await.unwrap();
+        };
+        let (carrier, ()) = tokio::join!(client, serve);
+        assert_eq!(carrier.unwrap().way, Way::WebSocket);
+    }
+
+    #[tokio::test]
+    async fn the_relay_itself_is_taken_without_a_word_about_the_protocol() {
+        let server = TlsServer::bind(own(&SERVER_KEY), &[]).await;
+        let (link, authorities) = (server.link(&SERVER_KEY), trusting_none());
+        let (carrier, served) = tokio::join!(open(&link, SOCKET_FIRST, &authorities), server.accept());
+        assert_eq!((carrier.unwrap().way, served.is_ok()), (Way::Socket, true));
+    }
+
+    #[tokio::test]
+    async fn who_is_not_authentic_on_one_way_is_not_tried_on_the_other() {
+        let server = TlsServer::bind(own(&OTHER_KEY), &["mildam/1", "http/1.1"]).await;
+        let (link, authorities) = (server.link(&SERVER_KEY), trusting_none());
+        let (refused, _) = tokio::join!(open(&link, SOCKET_FIRST, &authorities), server.accept());
+        assert_eq!(refused.err().unwrap().code(), "wrong_fingerprint");
+        // The next who comes is this test, not the client once more.
+        let next = TcpStream::connect((link.host(), link.port())).await.unwrap();
+        assert_eq!(server.accept_tcp().await.peer_addr().unwrap(), next.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn where_no_way_is_open_the_first_one_says_why() {
+        let server = TlsServer::bind(own(&SERVER_KEY), &["http/1.1"]).await;
+        let (link, authorities) = (server.link(&SERVER_KEY), trusting_none());
+        let serve = async {
+            drop(server.accept().await.unwrap_err());
+            let mut stream = server.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let (refused, ()) = tokio::join!(open(&link, SOCKET_FIRST, &authorities), serve);
+        let refused = refused.err().unwrap();
+        assert_eq!(refused.code(), "set_up_failed");
+        assert!(refused.to_string().contains("TLS"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_is_busy_is_not_asked_again_on_another_way() {
+        let server = TlsServer::bind(own(&SERVER_KEY), &["http/1.1"]).await;
+        let (link, authorities) = (server.link(&SERVER_KEY), trusting_none());
+        let serve = async {
+            let mut stream = server.accept().await.unwrap();
+            let answer = b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream.flush().await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let ways = [Way::WebSocket, Way::Socket];
+        let (refused, ()) = tokio::join!(open(&link, ways, &authorities), serve);
+        let refused = refused.err().unwrap();
+        assert_eq!((refused.code(), refused.details()["retry_after"].as_str()), ("busy", "7"));
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::connection::{Keeper, SetUpKey};
+use crate::connection::Keeper;
 use crate::engine::{Engine, Job};
 use crate::error::Error;
 use crate::events::{EventStream, Events};
@@ -24,7 +24,6 @@ use crate::model::{
 use crate::safety;
 use crate::standing::Standing;
 use crate::store::{self, Outgoing, Store};
-use crate::tls::Authorities;
 
 /// What a person gives to get an account.
 pub struct SignUp {
@@ -129,15 +128,8 @@ impl Client {
         let (engine, link, standing) =
             Engine::load(store.clone(), events.clone(), jobs_in, news_in, Arc::clone(&hurry), presence)
                 .await?;
-        let keeper = Keeper {
-            link,
-            key: SetUpKey::default(),
-            authorities: Authorities::system(),
-            news,
-            hurry: Arc::clone(&hurry),
-            stop: stop.clone(),
-        };
-        let tasks = vec![tokio::spawn(keeper.run()), tokio::spawn(engine.run(stop.clone()))];
+        let keeper = Keeper::new(link, news, Arc::clone(&hurry));
+        let tasks = vec![tokio::spawn(keeper.run(stop.clone())), tokio::spawn(engine.run(stop.clone()))];
         let tasks = Arc::new(std::sync::Mutex::new(tasks));
         Ok(Self { store, events, jobs, standing, presence: presence_out, hurry, stop, tasks })
     }

@@ -7,6 +7,7 @@ use mildam_protocol::ServerLink;
 use mildam_protocol::event::Event as Push;
 use mildam_protocol::set_up::ClientKey;
 use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -14,6 +15,7 @@ use crate::carrier;
 use crate::error::Error;
 use crate::model::ConnectionState;
 use crate::tls::Authorities;
+use crate::way::Ways;
 use crate::wire::{Reading, Wire};
 
 /// What the connection tells the engine.
@@ -29,11 +31,11 @@ pub(crate) enum News {
 }
 
 /// This process's set-up key: made once, when it is first needed.
-#[derive(Clone, Default)]
-pub(crate) struct SetUpKey(Arc<OnceCell<ClientKey>>);
+#[derive(Default)]
+struct SetUpKey(OnceCell<ClientKey>);
 
 impl SetUpKey {
-    pub(crate) async fn get(&self) -> Result<ClientKey, Error> {
+    async fn get(&self) -> Result<ClientKey, Error> {
         let make = || async {
             let made = tokio::task::spawn_blocking(|| ClientKey::generate(&mut crate::rng())).await?;
             made.map_err(Error::from)
@@ -42,35 +44,52 @@ impl SetUpKey {
     }
 }
 
-/// Connects once, and tells how far it has come.
-async fn connect(
-    link: &ServerLink,
-    key: &SetUpKey,
-    authorities: &Authorities,
-    news: &mpsc::Sender<News>,
-) -> Result<(Wire, Reading), Error> {
-    let _ = news.send(News::State(link.clone(), ConnectionState::Connecting)).await;
-    // Key and carrier are made at the same time; each takes its while.
-    let (opened, key) = tokio::join!(carrier::open(link, authorities), key.get());
-    let carrier = opened?;
-    let _ = news.send(News::State(link.clone(), ConnectionState::SettingUp)).await;
-    Ok(Wire::new(carrier::set_up(carrier, link, key?).await?))
+/// Makes connections, and remembers what worked.
+struct Connector {
+    key: SetUpKey,
+    authorities: Authorities,
+    ways: Ways,
+    news: mpsc::Sender<News>,
+}
+
+impl Connector {
+    /// Connects once, and tells how far it has come.
+    async fn connect(&self, link: &ServerLink) -> Result<(Wire, Reading), Error> {
+        let _ = self.news.send(News::State(link.clone(), ConnectionState::Connecting)).await;
+        // Key and carrier are made at the same time; each takes its while.
+        let ways = self.ways.order(link, Instant::now());
+        let (opened, key) = tokio::join!(carrier::open(link, ways, &self.authorities), self.key.get());
+        let carrier = opened?;
+        let _ = self.news.send(News::State(link.clone(), ConnectionState::SettingUp)).await;
+        Ok(Wire::new(carrier::set_up(carrier, link, key?).await?))
+    }
 }
 
 /// The owner of the connection.
 pub(crate) struct Keeper {
-    pub(crate) link: watch::Receiver<Option<ServerLink>>,
-    pub(crate) key: SetUpKey,
-    pub(crate) authorities: Authorities,
-    pub(crate) news: mpsc::Sender<News>,
-    pub(crate) hurry: Arc<Notify>,
-    pub(crate) stop: CancellationToken,
+    link: watch::Receiver<Option<ServerLink>>,
+    connector: Connector,
+    news: mpsc::Sender<News>,
+    hurry: Arc<Notify>,
 }
 
 impl Keeper {
+    pub(crate) fn new(
+        link: watch::Receiver<Option<ServerLink>>,
+        news: mpsc::Sender<News>,
+        hurry: Arc<Notify>,
+    ) -> Self {
+        let connector = Connector {
+            key: SetUpKey::default(),
+            authorities: Authorities::system(),
+            ways: Ways::default(),
+            news: news.clone(),
+        };
+        Self { link, connector, news, hurry }
+    }
+
     /// Keeps a connection up until told to stop.
-    pub(crate) async fn run(mut self) {
-        let stop = self.stop.clone();
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         // It ends by itself once nobody hears its news.
         let _ = stop.run_until_cancelled(self.keep()).await;
     }
@@ -82,12 +101,13 @@ impl Keeper {
             // Whoever was in a hurry before now is served by this attempt.
             let _ = self.hurry.notified().now_or_never();
             let outcome = tokio::select! {
-                outcome = connect(&link, &self.key, &self.authorities, &self.news) => outcome,
+                outcome = self.connector.connect(&link) => outcome,
                 changed = self.link.changed() => { changed.ok()?; continue }
             };
             let lost = match outcome {
                 Ok((wire, reading)) => {
                     backoff.reset();
+                    self.connector.ways.worked(&link, wire.way(), Instant::now());
                     let peer = wire.clone();
                     self.news.send(News::Up(link.clone(), wire)).await.ok()?;
                     tokio::select! {

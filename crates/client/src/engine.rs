@@ -265,9 +265,13 @@ impl Engine {
             News::State(link, _) | News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
             News::State(_, state) => self.set_connection(state).await,
             News::Up(_, wire) => {
+                let way = wire.way();
                 self.wire = Some(wire);
                 self.attached = false;
-                self.forget_offered_key();
+                self.standing.send_modify(|standing| {
+                    standing.offered_key = None;
+                    standing.transport = Some(way.view());
+                });
                 self.set_connection(ConnectionState::Connected).await;
                 if let Err(error) = self.attach().await {
                     tracing::info!(code = error.code(), "not attached");
@@ -332,8 +336,7 @@ impl Engine {
     }
 
     async fn set_connection(&mut self, state: ConnectionState) {
-        let changed = |standing: &mut Standing| std::mem::replace(&mut standing.connection, state) != state;
-        if self.standing.send_if_modified(changed) {
+        if self.standing.send_if_modified(|standing| standing.advance(state)) {
             self.tell_state().await;
         }
     }

@@ -25,7 +25,7 @@ impl Heard {
         self.0.1.notify_one();
     }
 
-    fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.0.load(Ordering::Relaxed)
     }
 

@@ -37,6 +37,8 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod way;
+mod web_socket;
 mod wire;
 
 pub use client::{Client, Recover, SignUp};

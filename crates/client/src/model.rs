@@ -22,6 +22,17 @@ pub enum ConnectionState {
     Online,
 }
 
+/// How the bytes get to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub enum TransportView {
+    /// In TLS.
+    Tls,
+    /// In a WebSocket in TLS, because nothing else gets through.
+    Wss,
+}
+
 /// The relay this client belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
@@ -223,6 +234,8 @@ pub struct ClientState {
     pub account: Option<AccountView>,
     /// Another server key that waits for a decision.
     pub offered_key: Option<OfferedKeyView>,
+    /// How the relay is reached, as long as it is.
+    pub transport: Option<TransportView>,
 }
 
 /// Another person, as this account sees them.

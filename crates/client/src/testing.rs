@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use http::HeaderValue;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use mildam_protocol::ServerLink;
 use mildam_protocol::set_up::{self, ChannelBinding, ServerKey};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256};
@@ -12,10 +14,13 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use crate::carrier::{self, Stream};
 use crate::keep_alive::Heard;
 use crate::tls::Authorities;
+use crate::web_socket::WebSocket;
 
 /// A key and a chain that show a server in TLS. They need not belong together.
 pub(crate) struct Shown {
@@ -126,6 +131,25 @@ impl TlsServer {
     pub(crate) async fn accept(&self) -> std::io::Result<TlsStream<TcpStream>> {
         self.acceptor.accept(self.accept_tcp().await).await
     }
+}
+
+/// The server's part in opening a WebSocket.
+pub(crate) async fn accept_web_socket<S: Stream>(stream: S) -> Result<WebSocket<S>, WsError> {
+    // The form of the answer is what the library asks for.
+    #[expect(clippy::result_large_err)]
+    let answer = |request: &Request, mut response: Response| {
+        assert_eq!(request.uri().path(), "/ws");
+        assert_eq!(request.headers()[SEC_WEBSOCKET_PROTOCOL], "mildam.1");
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("mildam.1"));
+        Ok(response)
+    };
+    Ok(WebSocket::new(tokio_tungstenite::accept_hdr_async(stream, answer).await?))
+}
+
+/// The channel binding that a server sees.
+pub(crate) fn binding(stream: &TlsStream<TcpStream>) -> ChannelBinding {
+    let (_, session) = stream.get_ref();
+    Some(session.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).unwrap())
 }
 
 /// The server's part in a set-up, over any stream.

@@ -151,6 +151,8 @@ pub(crate) struct Tls<S> {
     /// The channel binding (RFC 9266).
     pub(crate) binding: [u8; 32],
     pub(crate) voucher: Voucher,
+    /// Whether the other end took up the protocol that was offered.
+    pub(crate) agreed: bool,
 }
 
 /// Opens TLS over `stream`, offering the protocol `alpn`.
@@ -178,7 +180,8 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let binding = session
         .export_keying_material([0; 32], EXPORTER, Some(&[]))
         .map_err(|_| Error::internal("TLS exporter"))?;
-    Ok(Tls { stream, binding, voucher })
+    let agreed = session.alpn_protocol() == Some(alpn);
+    Ok(Tls { stream, binding, voucher, agreed })
 }
 
 fn config(

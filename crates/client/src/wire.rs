@@ -17,6 +17,7 @@ use crate::carrier::{self, Connection, Stream};
 use crate::connection::News;
 use crate::error::Error;
 use crate::keep_alive::{self, Heard};
+use crate::way::Way;
 
 /// An answer that takes longer is not waited for: the connection counts as lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -38,6 +39,7 @@ pub(crate) struct Wire {
     waiting: Waiting,
     passed_over: Arc<AtomicBool>,
     transcript: Hash,
+    way: Way,
     heard: Heard,
 }
 
@@ -52,18 +54,20 @@ pub(crate) struct Reading {
 
 impl Wire {
     pub(crate) fn new(connection: Connection) -> (Self, Reading) {
+        let way = connection.way;
         let (read, write) = tokio::io::split(connection.stream);
         let transcript = connection.established.transcript;
         let (sealer, opener) = connection.established.session.split();
         let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let passed_over = Arc::new(AtomicBool::new(false));
-        let heard = Heard::default();
+        let heard = connection.heard;
         let writer = Writer { sealer, stream: write, next_id: 1 };
         let wire = Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             waiting: Arc::clone(&waiting),
             passed_over: Arc::clone(&passed_over),
             transcript,
+            way,
             heard: heard.clone(),
         };
         (wire, Reading { opener, stream: read, waiting, passed_over, heard })
@@ -79,6 +83,11 @@ impl Wire {
     pub(crate) async fn gone(&self) {
         let ask = || async move { self.ask(None, &command::Ping {}).await.is_ok() };
         keep_alive::until_gone(ask, &self.heard).await;
+    }
+
+    /// The way that the connection takes.
+    pub(crate) const fn way(&self) -> Way {
+        self.way
     }
 
     /// Hash of the connection's set-up, which login proofs are bound to.

@@ -1,6 +1,6 @@
 //! The relay's address shows another server key.
 
-use mildam_client::OfferedKeyView;
+use mildam_client::{OfferedKeyView, TransportView};
 
 use crate::world::*;
 
@@ -12,8 +12,10 @@ async fn left_alone(folder: &Path) -> (Person, ClientState, String) {
     person.client.connect(&server.link).await.unwrap();
     let state = person.client.state().await.unwrap();
     assert_eq!((state.connection, &state.offered_key), (ConnectionState::Connected, &None));
+    assert_eq!(state.transport, Some(TransportView::Tls));
     let (_, listen) = server.stop().await;
     person.until_connection(ConnectionState::Offline).await;
+    assert_eq!(person.client.state().await.unwrap().transport, None);
     (person, state, listen.to_string())
 }
 

@@ -52,7 +52,11 @@ account: AccountView | null,
 /**
  * Another server key that waits for a decision.
  */
-offered_key: OfferedKeyView | null, };
+offered_key: OfferedKeyView | null, 
+/**
+ * How the relay is reached, as long as it is.
+ */
+transport: TransportView | null, };
 
 /**
  * Where the connection to the relay stands.
@@ -482,6 +486,11 @@ online: boolean, };
  * A step of the key generation at sign-up, shown as it happens.
  */
 export type SignUpStep = "identity_key" | "wrap_key" | "device_key" | "pre_key" | "sealing" | "registering" | "done";
+
+/**
+ * How the bytes get to the relay.
+ */
+export type TransportView = "tls" | "wss";
 
 /**
  * How far somebody's identity is known.
