@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use mildam_protocol::ServerLink;
 use mildam_protocol::frame::{self, HEADER, SESSION_LIMIT, SET_UP_LIMIT};
 use mildam_protocol::session::ClientSession;
 use mildam_protocol::set_up::client::ExpectServerKey;
 use mildam_protocol::set_up::{self, ChannelBinding, ClientKey, Established, SetUpError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::dial::dial;
 use crate::error::Error;
 use crate::keep_alive::Heard;
 use crate::tls::{self, Authorities, Voucher};
@@ -69,8 +70,9 @@ pub(crate) async fn open(
     link: &ServerLink,
     ways: [Way; 2],
     authorities: &Authorities,
+    proxies: &Matcher,
 ) -> Result<Carrier, Error> {
-    let open = open_one_of(link, ways, authorities, FIRST_LIMIT);
+    let open = open_one_of(link, ways, authorities, proxies, FIRST_LIMIT);
     timeout(set_up::TIME_LIMIT, open).await.map_err(|_| Error::offline())?
 }
 
@@ -78,24 +80,30 @@ async fn open_one_of(
     link: &ServerLink,
     [first, second]: [Way; 2],
     authorities: &Authorities,
+    proxies: &Matcher,
     limit: Duration,
 ) -> Result<Carrier, Error> {
-    let failed = match timeout(limit, open_on(first, link, authorities)).await {
+    let failed = match timeout(limit, open_on(first, link, authorities, proxies)).await {
         Ok(Ok(carrier)) => return Ok(carrier),
         Ok(Err(Blocked::Everywhere(error))) => return Err(error),
         Ok(Err(Blocked::Here(error))) => error,
         Err(_) => Error::offline(),
     };
     tracing::info!(code = failed.code(), way = ?first, "this way is closed");
-    open_on(second, link, authorities).await.map_err(|blocked| match blocked {
+    open_on(second, link, authorities, proxies).await.map_err(|blocked| match blocked {
         Blocked::Everywhere(error) => error,
         Blocked::Here(_) => failed,
     })
 }
 
-async fn open_on(way: Way, link: &ServerLink, authorities: &Authorities) -> Result<Carrier, Blocked> {
+async fn open_on(
+    way: Way,
+    link: &ServerLink,
+    authorities: &Authorities,
+    proxies: &Matcher,
+) -> Result<Carrier, Blocked> {
     // Both ways lead to the same host and port.
-    let tcp = dial(link).await.map_err(Blocked::Everywhere)?;
+    let tcp = dial(link, proxies).await.map_err(Blocked::Everywhere)?;
     let tls = tls::connect(tcp, link, way.alpn(), authorities).await.map_err(Blocked::at_stream)?;
     let heard = Heard::default();
     let stream: Box<dyn Stream> = match way {
@@ -114,12 +122,6 @@ async fn open_on(way: Way, link: &ServerLink, authorities: &Authorities) -> Resu
     };
     tracing::info!(?way, voucher = ?tls.voucher, "the carrier is open");
     Ok(Carrier { stream, binding: Some(tls.binding), voucher: tls.voucher, way, heard })
-}
-
-async fn dial(link: &ServerLink) -> Result<TcpStream, Error> {
-    let tcp = TcpStream::connect((link.host(), link.port())).await?;
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
 }
 
 /// Agrees on a session key over an open carrier.
@@ -216,12 +218,16 @@ pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]
 mod tests {
     use std::sync::LazyLock;
 
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::testing::*;
 
     static CLIENT_KEY: LazyLock<ClientKey> =
         LazyLock::new(|| ClientKey::generate(&mut crate::rng()).unwrap());
 
+    /// No proxies.
+    static DIRECT: LazyLock<Matcher> = LazyLock::new(|| Matcher::builder().build());
     const SOCKET_FIRST: [Way; 2] = [Way::Socket, Way::WebSocket];
 
     /// Sets a connection up with a server that shows `shown`, has `key`, and sees no TLS channel.
@@ -233,7 +239,7 @@ mod tests {
         let server = TlsServer::bind(shown, &["mildam/1"]).await;
         let link = server.link(&SERVER_KEY);
         let client = async {
-            let carrier = open(&link, SOCKET_FIRST, authorities).await?;
+            let carrier = open(&link, SOCKET_FIRST, authorities, &DIRECT).await?;
             set_up(carrier, &link, CLIENT_KEY.clone()).await
         };
         let serve = async { serve_set_up(&mut server.accept().await?, key, None).await };
@@ -270,7 +276,7 @@ mod tests {
     ) -> Connection {
         let link = server.link(&SERVER_KEY);
         let client = async {
-            let carrier = open_one_of(&link, ways, authorities, Duration::from_secs(1)).await?;
+            let carrier = open_one_of(&link, ways, authorities, &DIRECT, Duration::from_secs(1)).await?;
             set_up(carrier, &link, CLIENT_KEY.clone()).await
         };
         let serve = async {
@@ -316,7 +322,7 @@ mod tests {
         let authorities = trusting(&web);
         let server = TlsServer::bind(web, &[]).await;
         let link = server.link(&SERVER_KEY);
-        let client = open(&link, SOCKET_FIRST, &authorities);
+        let client = open(&link, SOCKET_FIRST, &authorities, &DIRECT);
         let serve = async {
             let without = server.accept().await.unwrap();
             assert_eq!(without.get_ref().1.alpn_protocol(), None);
@@ -330,7 +336,8 @@ mod tests {
     async fn the_relay_itself_is_taken_without_a_word_about_the_protocol() {
         let server = TlsServer::bind(own(&SERVER_KEY), &[]).await;
         let (link, authorities) = (server.link(&SERVER_KEY), trusting_none());
-        let (carrier, served) = tokio::join!(open(&link, SOCKET_FIRST, &authorities), server.accept());
+        let (carrier, served) =
+            tokio::join!(open(&link, SOCKET_FIRST, &authorities, &DIRECT), server.accept());
         assert_eq!((carrier.unwrap().way, served.is_ok()), (Way::Socket, true));
     }
 
@@ -338,7 +345,7 @@ mod tests {
     async fn who_is_not_authentic_on_one_way_is_not_tried_on_the_other() {
         let server = TlsServer::bind(own(&OTHER_KEY), &["mildam/1", "http/1.1"]).await;
         let (link, authorities) = (server.link(&SERVER_KEY), trusting_none());
-        let (refused, _) = tokio::join!(open(&link, SOCKET_FIRST, &authorities), server.accept());
+        let (refused, _) = tokio::join!(open(&link, SOCKET_FIRST, &authorities, &DIRECT), server.accept());
         assert_eq!(refused.err().unwrap().code(), "wrong_fingerprint");
         // The next who comes is this test, not the client once more.
         let next = TcpStream::connect((link.host(), link.port())).await.unwrap();
@@ -356,7 +363,7 @@ mod tests {
             stream.flush().await.unwrap();
             let _ = stream.read_to_end(&mut Vec::new()).await;
         };
-        let (refused, ()) = tokio::join!(open(&link, SOCKET_FIRST, &authorities), serve);
+        let (refused, ()) = tokio::join!(open(&link, SOCKET_FIRST, &authorities, &DIRECT), serve);
         let refused = refused.err().unwrap();
         assert_eq!(refused.code(), "set_up_failed");
         assert!(refused.to_string().contains("TLS"), "{refused}");
@@ -374,7 +381,7 @@ mod tests {
             let _ = stream.read_to_end(&mut Vec::new()).await;
         };
         let ways = [Way::WebSocket, Way::Socket];
-        let (refused, ()) = tokio::join!(open(&link, ways, &authorities), serve);
+        let (refused, ()) = tokio::join!(open(&link, ways, &authorities, &DIRECT), serve);
         let refused = refused.err().unwrap();
         assert_eq!((refused.code(), refused.details()["retry_after"].as_str()), ("busy", "7"));
     }

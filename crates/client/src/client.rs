@@ -159,7 +159,8 @@ impl Client {
     /// Connects to the relay of a server link, or of an invitation, and remembers it.
     ///
     /// # Errors
-    /// `bad_link`, `offline`, `wrong_fingerprint`, `set_up_failed`.
+    /// `bad_link`, `offline`, `proxy_failed` if the system names a proxy that does not lead there,
+    /// `wrong_fingerprint`, `set_up_failed`, `busy`.
     pub async fn connect(&self, link: &str) -> Result<ServerView, Error> {
         let Invitation { link, .. } = link.parse()?;
         self.job(|reply| Job::Connect { link, reply }).await

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use hyper_util::client::proxy::matcher::Matcher;
 use mildam_protocol::ServerLink;
 use mildam_protocol::event::Event as Push;
 use mildam_protocol::set_up::ClientKey;
@@ -58,7 +59,10 @@ impl Connector {
         let _ = self.news.send(News::State(link.clone(), ConnectionState::Connecting)).await;
         // Key and carrier are made at the same time; each takes its while.
         let ways = self.ways.order(link, Instant::now());
-        let (opened, key) = tokio::join!(carrier::open(link, ways, &self.authorities), self.key.get());
+        // Asked anew each time: what proxies there are changes with the network.
+        let proxies = Matcher::from_system();
+        let open = carrier::open(link, ways, &self.authorities, &proxies);
+        let (opened, key) = tokio::join!(open, self.key.get());
         let carrier = opened?;
         let _ = self.news.send(News::State(link.clone(), ConnectionState::SettingUp)).await;
         Ok(Wire::new(carrier::set_up(carrier, link, key?).await?))

@@ -74,7 +74,8 @@ impl Error {
 
     /// What a translation of the code needs to know, by name: `position` and `word` of
     /// `words_unknown`, `count` of `words_count` and `bad_safety_number`, `retry_after` in seconds of
-    /// `busy`, if the relay said so, `found` of `wrong_fingerprint`, if the server showed a server key.
+    /// `busy`, if the relay said so, `found` of `wrong_fingerprint`, if the server showed a server key,
+    /// `proxy` of `proxy_failed`.
     #[must_use]
     pub const fn details(&self) -> &BTreeMap<String, String> {
         &self.details
@@ -85,10 +86,10 @@ impl Error {
         self
     }
 
-    /// Whether the relay could not be reached, so that trying again later can help.
+    /// Whether the relay could not be reached, by itself or through the system's proxy, so that trying again later can help.
     #[must_use]
     pub fn is_offline(&self) -> bool {
-        self.code == "offline"
+        matches!(self.code(), "offline" | "proxy_failed")
     }
 }
 
@@ -116,6 +117,12 @@ impl Error {
             "The server shows another key ({found}) than the link names. Somebody may be in between."
         );
         Self::new("wrong_fingerprint", message).with(FOUND, found)
+    }
+
+    /// The proxy that stands before the server does not lead there.
+    pub(crate) fn proxy_failed(proxy: &str, reason: &dyn std::fmt::Display) -> Self {
+        let message = format!("The proxy {proxy} does not lead to the server: {reason}.");
+        Self::new("proxy_failed", message).with("proxy", proxy)
     }
 
     /// The server shows a certificate that has to do with no server key.

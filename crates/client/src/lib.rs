@@ -26,6 +26,7 @@ mod certificate;
 mod client;
 mod clock;
 mod connection;
+mod dial;
 mod engine;
 mod error;
 mod events;
