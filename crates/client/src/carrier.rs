@@ -1,5 +1,6 @@
 //! The connection to the relay: TCP, TLS, a WebSocket if it must be, frames, and the set-up.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) established: Established<ClientSession>,
     pub(crate) way: Way,
+    /// Where TCP leads to: the relay, or a proxy.
+    pub(crate) peer: SocketAddr,
     pub(crate) heard: Heard,
 }
 
@@ -41,6 +44,7 @@ pub(crate) struct Carrier {
     binding: ChannelBinding,
     voucher: Voucher,
     way: Way,
+    peer: SocketAddr,
     heard: Heard,
 }
 
@@ -104,6 +108,7 @@ async fn open_on(
 ) -> Result<Carrier, Blocked> {
     // Both ways lead to the same host and port.
     let tcp = dial(link, proxies).await.map_err(Blocked::Everywhere)?;
+    let peer = tcp.peer_addr().map_err(|_| Blocked::Here(Error::offline()))?;
     let tls = tls::connect(tcp, link, way.alpn(), authorities).await.map_err(Blocked::at_stream)?;
     let heard = Heard::default();
     let stream: Box<dyn Stream> = match way {
@@ -121,12 +126,12 @@ async fn open_on(
         }
     };
     tracing::info!(?way, voucher = ?tls.voucher, "the carrier is open");
-    Ok(Carrier { stream, binding: Some(tls.binding), voucher: tls.voucher, way, heard })
+    Ok(Carrier { stream, binding: Some(tls.binding), voucher: tls.voucher, way, peer, heard })
 }
 
 /// Agrees on a session key over an open carrier.
 pub(crate) async fn set_up(carrier: Carrier, link: &ServerLink, key: ClientKey) -> Result<Connection, Error> {
-    let Carrier { mut stream, binding, voucher, way, heard } = carrier;
+    let Carrier { mut stream, binding, voucher, way, peer, heard } = carrier;
     let start = set_up::client::start(*link.fingerprint(), key, binding);
     let start = match voucher {
         Voucher::ServerKey | Voucher::Issuer => start,
@@ -135,7 +140,7 @@ pub(crate) async fn set_up(carrier: Carrier, link: &ServerLink, key: ClientKey) 
     };
     let outcome = timeout(set_up::TIME_LIMIT, agree(&mut stream, start)).await;
     match outcome {
-        Ok(Ok(established)) => Ok(Connection { stream, established, way, heard }),
+        Ok(Ok(established)) => Ok(Connection { stream, established, way, peer, heard }),
         Ok(Err(Agree::SetUp(error))) => {
             // The server is told, unless it is another one than the link names.
             if !matches!(error, SetUpError::WrongFingerprint { .. } | SetUpError::Refused { .. }) {

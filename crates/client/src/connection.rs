@@ -1,5 +1,6 @@
 //! The task that owns the connection: opens it, reads it, and tries again when it is lost.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -15,6 +16,7 @@ use crate::backoff::Backoff;
 use crate::carrier;
 use crate::error::Error;
 use crate::model::ConnectionState;
+use crate::route::{RouteWatch, Watched};
 use crate::tls::Authorities;
 use crate::way::Ways;
 use crate::wire::{Reading, Wire};
@@ -75,6 +77,18 @@ pub(crate) struct Keeper {
     connector: Connector,
     news: mpsc::Sender<News>,
     hurry: Arc<Notify>,
+    backoff: Backoff,
+    route: RouteWatch,
+    /// Where the relay of that link was reached last.
+    reached: Option<(ServerLink, SocketAddr)>,
+}
+
+/// What comes after an attempt.
+enum Next {
+    /// The next one, at once: there is a reason to begin anew.
+    Anew,
+    /// A pause, because of this.
+    After(Error),
 }
 
 impl Keeper {
@@ -89,7 +103,15 @@ impl Keeper {
             ways: Ways::default(),
             news: news.clone(),
         };
-        Self { link, connector, news, hurry }
+        Self {
+            link,
+            connector,
+            news,
+            hurry,
+            backoff: Backoff::default(),
+            route: RouteWatch::new(),
+            reached: None,
+        }
     }
 
     /// Keeps a connection up until told to stop.
@@ -99,39 +121,72 @@ impl Keeper {
     }
 
     async fn keep(&mut self) -> Option<()> {
-        let mut backoff = Backoff::default();
         loop {
             let link = self.next_link().await?;
+            let reached = self.reached.as_ref().filter(|(known, _)| *known == link);
+            self.route.aim(&link, reached.map(|(_, peer)| *peer));
             // Whoever was in a hurry before now is served by this attempt.
             let _ = self.hurry.notified().now_or_never();
-            let outcome = tokio::select! {
-                outcome = self.connector.connect(&link) => outcome,
-                changed = self.link.changed() => { changed.ok()?; continue }
-            };
-            let lost = match outcome {
-                Ok((wire, reading)) => {
-                    backoff.reset();
-                    self.connector.ways.worked(&link, wire.way(), Instant::now());
-                    let peer = wire.clone();
-                    self.news.send(News::Up(link.clone(), wire)).await.ok()?;
-                    tokio::select! {
-                        () = reading.run(&self.news) => {}
-                        () = peer.gone() => tracing::info!("the relay is not heard any more"),
-                        // Another relay: the engine has let go of this one already.
-                        changed = self.link.changed() => { changed.ok()?; continue }
-                    }
-                    Error::offline()
-                }
-                Err(error) => error,
-            };
-            self.news.send(News::Down(link, lost)).await.ok()?;
-            let pause = backoff.next(&mut crate::rng());
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.hurry.notified() => backoff.reset(),
-                changed = self.link.changed() => { changed.ok()?; backoff.reset() }
+            if let Next::After(lost) = self.connect(&link).await? {
+                self.news.send(News::Down(link, lost)).await.ok()?;
+                self.pause().await?;
             }
         }
+    }
+
+    /// Connects once, and holds the connection for as long as it lasts.
+    async fn connect(&mut self, link: &ServerLink) -> Option<Next> {
+        let outcome = tokio::select! {
+            outcome = self.connector.connect(link) => outcome,
+            changed = self.link.changed() => return changed.ok().map(|()| Next::Anew),
+            // What was begun on the network of before may hang for long.
+            () = self.route.changed(Watched::Disconnected) => {
+                self.connector.ways.forget();
+                return Some(Next::Anew);
+            }
+        };
+        match outcome {
+            Ok((wire, reading)) => self.hold(link, wire, reading).await,
+            Err(error) => Some(Next::After(error)),
+        }
+    }
+
+    async fn hold(&mut self, link: &ServerLink, wire: Wire, reading: Reading) -> Option<Next> {
+        self.backoff.reset();
+        self.connector.ways.worked(link, wire.way(), Instant::now());
+        self.reached = Some((link.clone(), wire.peer()));
+        self.route.aim(link, Some(wire.peer()));
+        self.news.send(News::Up(link.clone(), wire.clone())).await.ok()?;
+        let doubt = Notify::new();
+        let watch = async {
+            loop {
+                self.route.changed(Watched::Connected).await;
+                doubt.notify_one();
+            }
+        };
+        tokio::select! {
+            () = reading.run(&self.news) => {}
+            () = wire.gone(&doubt) => tracing::info!("the relay is not heard any more"),
+            () = watch => {}
+            // Another relay: the engine has let go of this one already.
+            changed = self.link.changed() => return changed.ok().map(|()| Next::Anew),
+        }
+        Some(Next::After(Error::offline()))
+    }
+
+    /// Waits before the next attempt, unless there is a reason to make it now.
+    async fn pause(&mut self) -> Option<()> {
+        let pause = self.backoff.next(&mut crate::rng());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.hurry.notified() => self.backoff.reset(),
+            changed = self.link.changed() => { changed.ok()?; self.backoff.reset() }
+            () = self.route.changed(Watched::Disconnected) => {
+                self.backoff.reset();
+                self.connector.ways.forget();
+            }
+        }
+        Some(())
     }
 
     /// The link to connect to, once there is one; none when the engine is gone.

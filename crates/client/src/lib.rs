@@ -32,6 +32,7 @@ mod error;
 mod events;
 mod keep_alive;
 pub mod model;
+mod route;
 mod safety;
 mod standing;
 mod store;

@@ -65,6 +65,11 @@ impl Ways {
             Way::WebSocket => self.web_socket_since = Some((link.clone(), now)),
         }
     }
+
+    /// This is another network, which may let through what the last one did not.
+    pub(crate) fn forget(&mut self) {
+        self.web_socket_since = None;
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +97,9 @@ mod tests {
         assert_eq!(ways.order(&here, later), [Way::WebSocket, Way::Socket]);
 
         ways.worked(&here, Way::Socket, later);
+        assert_eq!(ways.order(&here, later), socket_first);
+        ways.worked(&here, Way::WebSocket, later);
+        ways.forget();
         assert_eq!(ways.order(&here, later), socket_first);
     }
 }
