@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -20,6 +21,9 @@ use crate::route::{RouteWatch, Watched};
 use crate::tls::Authorities;
 use crate::way::Ways;
 use crate::wire::{Reading, Wire};
+
+/// However long a relay asks to wait, it is tried again within this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// What the connection tells the engine.
 pub(crate) enum News {
@@ -128,8 +132,9 @@ impl Keeper {
             // Whoever was in a hurry before now is served by this attempt.
             let _ = self.hurry.notified().now_or_never();
             if let Next::After(lost) = self.connect(&link).await? {
+                let asked = lost.retry_after().unwrap_or_default().min(LONGEST_WAIT);
                 self.news.send(News::Down(link, lost)).await.ok()?;
-                self.pause().await?;
+                self.pause(asked).await?;
             }
         }
     }
@@ -174,14 +179,15 @@ impl Keeper {
         Some(Next::After(Error::offline()))
     }
 
-    /// Waits before the next attempt, unless there is a reason to make it now.
-    async fn pause(&mut self) -> Option<()> {
-        let pause = self.backoff.next(&mut crate::rng());
+    /// Waits before the next attempt, unless there is a reason to make it now. Where the relay asked
+    /// to wait, only a person or another relay is one.
+    async fn pause(&mut self, asked: Duration) -> Option<()> {
+        let pause = self.backoff.next(&mut crate::rng()).max(asked);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = self.hurry.notified() => self.backoff.reset(),
             changed = self.link.changed() => { changed.ok()?; self.backoff.reset() }
-            () = self.route.changed(Watched::Disconnected) => {
+            () = self.route.changed(Watched::Disconnected), if asked.is_zero() => {
                 self.backoff.reset();
                 self.connector.ways.forget();
             }
@@ -192,5 +198,75 @@ impl Keeper {
     /// The link to connect to, once there is one; none when the engine is gone.
     async fn next_link(&mut self) -> Option<ServerLink> {
         self.link.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mildam_protocol::records::Hash;
+    use mildam_protocol::set_up;
+
+    use super::*;
+    use crate::testing::*;
+
+    struct Kept {
+        keeper: Keeper,
+        link: watch::Sender<Option<ServerLink>>,
+        news: mpsc::Receiver<News>,
+        hurry: Arc<Notify>,
+    }
+
+    fn keep(link: ServerLink) -> Kept {
+        let (link, link_out) = watch::channel(Some(link));
+        let (news_in, news) = mpsc::channel(16);
+        let hurry = Arc::new(Notify::new());
+        Kept { keeper: Keeper::new(link_out, news_in, Arc::clone(&hurry)), link, news, hurry }
+    }
+
+    fn some_link() -> ServerLink {
+        ServerLink::new("127.0.0.1", 7747, Hash::ZERO).unwrap()
+    }
+
+    // On a clock that moves only when everybody waits, these times are exact.
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_asks_to_wait_is_left_alone_for_so_long_but_not_longer_than_a_person_wants() {
+        let Kept { mut keeper, link, hurry, news: _news } = keep(some_link());
+        for seconds in [40, 41] {
+            let (begun, asked) = (Instant::now(), Duration::from_secs(seconds));
+            keeper.pause(asked).await.unwrap();
+            assert_eq!(begun.elapsed(), asked);
+        }
+        let begun = Instant::now();
+        hurry.notify_one();
+        keeper.pause(Duration::from_secs(40)).await.unwrap();
+        link.send_modify(|_| {});
+        keeper.pause(Duration::from_secs(40)).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(link);
+        assert_eq!(keeper.pause(Duration::from_secs(40)).await, None, "nobody is left to connect for");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_turns_away_is_busy_and_tried_again_when_a_person_wants() {
+        let server = TlsServer::bind(own(&SERVER_KEY), &["mildam/1"]).await;
+        let Kept { keeper, link: _link, mut news, hurry } = keep(server.link(&SERVER_KEY));
+        let stop = CancellationToken::new();
+        let keeping = tokio::spawn(keeper.run(stop.clone()));
+        for message in ["full", "still full"] {
+            let mut stream = server.accept().await.unwrap();
+            carrier::write(&mut stream, &set_up::turned_away(message, 600)).await.unwrap();
+            let error = loop {
+                match news.recv().await.unwrap() {
+                    News::Down(_, error) => break error,
+                    News::State(..) => {}
+                    News::Up(..) | News::Push(_) => panic!("connected to a relay that is full"),
+                }
+            };
+            assert_eq!((error.code(), error.details()["retry_after"].as_str()), ("busy", "600"));
+            assert!(error.to_string().contains(message), "{error}");
+            hurry.notify_one();
+        }
+        stop.cancel();
+        keeping.await.unwrap();
     }
 }

@@ -8,6 +8,7 @@ mod contacts;
 mod friends;
 mod outbox;
 mod presence;
+mod put_off;
 mod rooms;
 mod server_key;
 mod sync;
@@ -24,7 +25,7 @@ use mildam_protocol::records::{AccountId, DeviceId, ReceiptKind, RoomId};
 use mildam_protocol::{ServerLink, command};
 use mildam_vault::{Changes, RoomRow, Slot};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -39,6 +40,7 @@ use crate::model::{
 use crate::standing::Standing;
 use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
 use crate::wire::Wire;
+use put_off::{PutOff, Step};
 use tend::TEND_EVERY;
 
 /// How long a job waits for a connection before it says that there is none.
@@ -116,6 +118,8 @@ pub(crate) struct Engine {
     rooms: BTreeMap<RoomId, OpenRoom>,
     /// Whether what was missed has been read on this connection.
     attached: bool,
+    /// What the relay was too busy for.
+    put_off: PutOff,
     /// Receipts that the relay has not got yet.
     receipts_due: BTreeMap<(RoomId, ReceiptKind), u64>,
 }
@@ -184,6 +188,7 @@ impl Engine {
             contacts,
             rooms,
             attached: false,
+            put_off: PutOff::default(),
             receipts_due: BTreeMap::new(),
         };
         Ok((engine, link_out, standing_out))
@@ -200,6 +205,7 @@ impl Engine {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tend.tick() => self.tend().await,
+                () = self.put_off.due() => self.resume().await,
                 news = self.news.recv() => match news {
                     Some(news) => self.on_news(news).await,
                     None => return,
@@ -266,6 +272,7 @@ impl Engine {
             News::State(_, state) => self.set_connection(state).await,
             News::Up(_, wire) => {
                 let way = wire.way();
+                self.put_off = PutOff::default();
                 self.wire = Some(wire);
                 self.attached = false;
                 self.standing.send_modify(|standing| {
@@ -275,6 +282,7 @@ impl Engine {
                 self.set_connection(ConnectionState::Connected).await;
                 if let Err(error) = self.attach().await {
                     tracing::info!(code = error.code(), "not attached");
+                    self.put_off.note(&error, Step::Attach, Instant::now());
                 }
             }
             News::Down(link, error) => {
@@ -298,6 +306,7 @@ impl Engine {
                 }
                 if let Err(error) = taken {
                     tracing::info!(code = error.code(), "a push was not taken");
+                    self.put_off.note(&error, Step::Sync, Instant::now());
                 }
             }
         }

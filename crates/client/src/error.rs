@@ -1,6 +1,7 @@
 //! What a user interface is told when something is not done.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mildam_e2ee::{KeyError, RoomError, WordsError};
 use mildam_protocol::code::Code;
@@ -12,6 +13,8 @@ use mildam_protocol::set_up::SetUpError;
 use mildam_vault::VaultError;
 use unicode_normalization::UnicodeNormalization;
 
+/// The detail of `busy` that says in how many seconds it is worth trying again.
+pub(crate) const RETRY_AFTER: &str = "retry_after";
 /// The detail of `wrong_fingerprint` that says what was found.
 const FOUND: &str = "found";
 
@@ -103,6 +106,10 @@ impl From<SetUpError> for Error {
     fn from(error: SetUpError) -> Self {
         match error {
             SetUpError::WrongFingerprint { found } => Self::wrong_fingerprint(&found),
+            SetUpError::Refused { message, retry_after: Some(seconds) } => {
+                let message = format!("The server asks to try again in {seconds} seconds: {message}.");
+                Self::new("busy", message).with(RETRY_AFTER, seconds)
+            }
             other => {
                 Self::new("set_up_failed", format!("The encrypted connection could not be set up: {other}."))
             }
@@ -131,6 +138,11 @@ impl Error {
             "wrong_fingerprint",
             "The server's certificate does not belong to the key that the link names. Somebody may be in between.",
         )
+    }
+
+    /// In how long the relay wants to be asked again, if it said so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.details.get(RETRY_AFTER)?.parse().ok()?))
     }
 
     /// The fingerprint of the server key that was shown in place of the link's, if one was.
@@ -236,7 +248,7 @@ impl From<Refusal> for Error {
         };
         let error = Self::new(code, refusal.message);
         match refusal.retry_after {
-            Some(seconds) => error.with("retry_after", seconds),
+            Some(seconds) => error.with(RETRY_AFTER, seconds),
             None => error,
         }
     }

@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, ClientRequestBuilder, Error as WsError, Message};
 
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::keep_alive::Heard;
 
 /// What TLS says to speak.
@@ -69,11 +69,11 @@ fn not_opened(error: WsError) -> Error {
 }
 
 fn busy<T>(response: &http::Response<T>) -> Error {
-    let error = Error::new("busy", "The server asks to try again later.");
+    let busy = Error::new("busy", "The server asks to try again later.");
     let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     match seconds {
-        Some::<u32>(seconds) => error.with("retry_after", seconds),
-        None => error,
+        Some::<u32>(seconds) => busy.with(error::RETRY_AFTER, seconds),
+        None => busy,
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "a test that fails by panicking says where"
 )]
 
+mod busy;
 mod keys;
 mod server_key;
 mod talk;
