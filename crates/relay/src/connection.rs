@@ -497,6 +497,7 @@ mod tests {
     use crate::broker::{Address, Broker, News, Switchboard};
     use crate::clock::Clock;
     use crate::config::Limits;
+    use crate::proxy::Proxies;
     use crate::secrets::{SECRET_BYTES, Secrets};
     use crate::store::{Committed, Rejection, Store, StoreError, Work};
     use mildam_protocol::password::ServerKeys;
@@ -539,6 +540,7 @@ mod tests {
             key: key().clone(),
             clock: Clock::system(),
             limits: Arc::new(Limits::default()),
+            proxies: Proxies::default(),
             store: Arc::new(Held(held)),
             broker: Arc::clone(&switchboard) as _,
             switchboard,

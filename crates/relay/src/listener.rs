@@ -1,6 +1,7 @@
 //! Accepting connections.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,13 @@ use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::Instrument;
 
-use crate::connection;
 use crate::context::Context;
+use crate::http::{self, Version, Visit};
+use crate::{connection, proxy, tls};
 
 /// After a failed accept (no file descriptors, for example) this long nothing is accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,28 +24,50 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_sec
 /// Label of the channel binding `tls-exporter` (RFC 9266).
 const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// Where connections come in: with TLS and, if it was asked for, without.
+/// Where connections come in.
 pub(crate) struct Listeners {
+    /// TLS: the Mildam socket, and HTTP for everybody else.
     pub(crate) tls: TcpListener,
     pub(crate) config: Arc<ServerConfig>,
+    /// The Mildam socket without TLS.
     pub(crate) plain: Option<TcpListener>,
+    /// HTTP without TLS, for a proxy that ends TLS.
+    pub(crate) http: Option<TcpListener>,
 }
 
-/// What lies under the protocol: TLS, or nothing.
-type Carrier = Option<Arc<ServerConfig>>;
+/// Through which listener a connection came.
+#[derive(Clone, Debug)]
+enum Door {
+    Tls(Arc<ServerConfig>),
+    Plain,
+    Http,
+}
+
+impl Door {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Tls(_) => "tls",
+            Self::Plain => "plain",
+            Self::Http => "http",
+        }
+    }
+}
 
 impl Listeners {
-    async fn accept(&self) -> io::Result<(TcpStream, Carrier)> {
-        let plain = async {
-            match &self.plain {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
-            }
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Door)> {
+        let ((stream, peer), door) = tokio::select! {
+            accepted = self.tls.accept() => (accepted?, Door::Tls(Arc::clone(&self.config))),
+            accepted = accept_if_there(self.plain.as_ref()) => (accepted?, Door::Plain),
+            accepted = accept_if_there(self.http.as_ref()) => (accepted?, Door::Http),
         };
-        tokio::select! {
-            accepted = self.tls.accept() => Ok((accepted?.0, Some(Arc::clone(&self.config)))),
-            accepted = plain => Ok((accepted?.0, None)),
-        }
+        Ok((stream, peer, door))
+    }
+}
+
+async fn accept_if_there(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -56,11 +80,11 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
             let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
             Some((permit, listeners.accept().await))
         };
-        let (permit, stream, carrier) = tokio::select! {
+        let (permit, (stream, peer, door)) = tokio::select! {
             () = context.draining.cancelled() => return,
             accepted = accepted => match accepted {
                 None => return,
-                Some((permit, Ok((stream, carrier)))) => (permit, stream, carrier),
+                Some((permit, Ok(accepted))) => (permit, accepted),
                 Some((_, Err(error))) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -69,38 +93,68 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
             },
         };
         number = number.wrapping_add(1);
-        let span = tracing::info_span!("connection", number, tls = carrier.is_some());
-        let served = serve(stream, carrier, Arc::clone(&context));
+        let span = tracing::info_span!("connection", number, door = door.name());
+        let visit = Visit {
+            peer: proxy::plain(peer.ip()),
+            binding: None,
+            deadline: Instant::now() + context.limits.set_up,
+            permit: Arc::new(permit),
+            context: Arc::clone(&context),
+        };
         let ending = context.ending.clone();
         let task = async move {
-            let _permit = permit;
-            ending.run_until_cancelled(served).await;
+            ending.run_until_cancelled(serve(stream, door, visit)).await;
         };
         context.tasks.spawn(task.instrument(span));
     }
 }
 
-async fn serve(stream: TcpStream, carrier: Carrier, context: Arc<Context>) {
-    let deadline = Instant::now() + context.limits.set_up;
+async fn serve(mut stream: TcpStream, door: Door, mut visit: Visit) {
     // Neither is needed for correctness; a system that refuses them is served all the same.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-    let Some(config) = carrier else {
-        return connection::serve(stream, None, deadline, context).await;
-    };
-    let tls = TlsAcceptor::from(config);
-    let accepted = tokio::select! {
-        accepted = tokio::time::timeout_at(deadline, tls.accept(stream)) => accepted,
-        () = context.draining.cancelled() => return,
-    };
-    let stream = match accepted {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::info!(%error, "TLS failed"),
-        Err(_) => return tracing::info!("TLS took too long"),
+    let context = Arc::clone(&visit.context);
+    if context.proxies.announces(visit.peer) {
+        match in_time(&visit, proxy::read_header(&mut stream)).await {
+            Some(Ok(peer)) => visit.peer = peer.unwrap_or(visit.peer),
+            Some(Err(error)) => return tracing::info!(%error, "a proxy announced nobody"),
+            None => return,
+        }
+    }
+    match door {
+        Door::Plain => connection::serve(stream, None, visit.deadline, context).await,
+        Door::Http => http::serve(stream, Version::One, visit).await,
+        Door::Tls(config) => serve_tls(stream, config, visit).await,
+    }
+}
+
+async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, mut visit: Visit) {
+    let stream = match in_time(&visit, TlsAcceptor::from(config).accept(stream)).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => return tracing::info!(%error, "TLS failed"),
+        None => return,
     };
     let (_, session) = stream.get_ref();
     match session.export_keying_material([0; 32], BINDING_LABEL, Some(&[])) {
-        Ok(binding) => connection::serve(stream, Some(binding), deadline, context).await,
-        Err(error) => tracing::error!(%error, "TLS gave no channel binding"),
+        Ok(binding) => visit.binding = Some(binding),
+        Err(error) => return tracing::error!(%error, "TLS gave no channel binding"),
+    }
+    match session.alpn_protocol() {
+        Some(tls::SOCKET) => {
+            connection::serve(stream, visit.binding, visit.deadline, visit.context).await;
+        }
+        Some(tls::HTTP_2) => http::serve(stream, Version::Two, visit).await,
+        // Who names no protocol is taken for a browser or one of the many WebSocket clients.
+        _ => http::serve(stream, Version::One, visit).await,
+    }
+}
+
+/// What must happen before the time for the set-up is over, and before the relay stops.
+async fn in_time<T>(visit: &Visit, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = timeout_at(visit.deadline, work) => {
+            done.inspect_err(|_| tracing::info!("it took too long to set up")).ok()
+        }
+        () = visit.context.draining.cancelled() => None,
     }
 }

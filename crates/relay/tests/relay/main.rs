@@ -11,6 +11,7 @@
 )]
 
 mod accounts;
+mod certificates;
 mod client;
 mod devices;
 mod faults;
@@ -19,8 +20,10 @@ mod kills;
 mod messages;
 mod passwords;
 mod person;
+mod port;
 mod presence;
 mod program;
+mod proxies;
 mod recovery;
 mod relay;
 mod rooms;
