@@ -26,19 +26,21 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use relay::{Fate, Kind, MaliciousRelay, Traffic};
+use relay::{Devices, Fate, Kind, MaliciousRelay, Traffic};
 
 /// A relay, and the one that stands in front of it.
 struct Stage {
     scene: Scene,
+    devices: Devices,
     middle: MaliciousRelay,
 }
 
 impl Stage {
     fn start() -> Result<Self> {
         let scene = Scene::start()?;
-        let middle = MaliciousRelay::before(&scene.relay)?;
-        Ok(Self { scene, middle })
+        let devices = Devices::default();
+        let middle = MaliciousRelay::before(&scene.relay, devices.clone())?;
+        Ok(Self { scene, devices, middle })
     }
 
     /// Somebody who signed up before the relay was taken over, and is led to the middle since: the
@@ -46,6 +48,7 @@ impl Stage {
     fn person(&self, account: &str) -> Result<Person> {
         let person = self.scene.stranger(account);
         person.sign_up(self.scene.relay.link())?;
+        self.devices.lend(&person)?;
         person.done(&["connect", self.middle.link()])?;
         Ok(person)
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mildam_protocol::link::Invitation;
 use mildam_protocol::records::{AccountId, ClientMessageId, RecordError, RoomId};
 use mildam_vault::{OutboxRow, Unlock, Vault};
 use rand_core::Rng;
@@ -12,15 +13,16 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::connection::{Keeper, SetUpKey};
+use crate::connection::Keeper;
 use crate::engine::{Engine, Job};
 use crate::error::Error;
 use crate::events::{EventStream, Events};
 use crate::model::{
-    AccountView, ClientState, ConnectionState, ContactView, Event, FriendsView, HistoryPage, MessageView,
-    Notice, PresenceView, RoomView, SearchHit, ServerView, SessionView,
+    AccountView, ClientState, ContactView, Event, FriendsView, HistoryPage, MessageView, Notice,
+    PresenceView, RoomView, SearchHit, ServerView, SessionView,
 };
 use crate::safety;
+use crate::standing::Standing;
 use crate::store::{self, Outgoing, Store};
 
 /// What a person gives to get an account.
@@ -51,7 +53,7 @@ pub struct Client {
     store: Store,
     events: Events,
     jobs: mpsc::Sender<Job>,
-    connection: watch::Receiver<ConnectionState>,
+    standing: watch::Receiver<Standing>,
     presence: watch::Receiver<PresenceView>,
     hurry: Arc<Notify>,
     stop: CancellationToken,
@@ -123,14 +125,13 @@ impl Client {
         let (news, news_in) = mpsc::channel(256);
         let (presence, presence_out) = watch::channel(PresenceView::default());
         let (hurry, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let (engine, link, connection) =
+        let (engine, link, standing) =
             Engine::load(store.clone(), events.clone(), jobs_in, news_in, Arc::clone(&hurry), presence)
                 .await?;
-        let keeper =
-            Keeper { link, key: SetUpKey::default(), news, hurry: Arc::clone(&hurry), stop: stop.clone() };
-        let tasks = vec![tokio::spawn(keeper.run()), tokio::spawn(engine.run(stop.clone()))];
+        let keeper = Keeper::new(link, news, Arc::clone(&hurry));
+        let tasks = vec![tokio::spawn(keeper.run(stop.clone())), tokio::spawn(engine.run(stop.clone()))];
         let tasks = Arc::new(std::sync::Mutex::new(tasks));
-        Ok(Self { store, events, jobs, connection, presence: presence_out, hurry, stop, tasks })
+        Ok(Self { store, events, jobs, standing, presence: presence_out, hurry, stop, tasks })
     }
 
     /// The news from now on.
@@ -144,12 +145,8 @@ impl Client {
     /// # Errors
     /// If the vault cannot be read.
     pub async fn state(&self) -> Result<ClientState, Error> {
-        let connection = *self.connection.borrow();
-        self.store
-            .read(move |vault| {
-                Ok(ClientState { connection, server: store::server(vault)?, account: store::account(vault)? })
-            })
-            .await
+        let standing = self.standing.borrow().clone();
+        self.store.read(move |vault| standing.state(vault)).await
     }
 
     async fn job<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Job) -> Result<T, Error> {
@@ -159,13 +156,26 @@ impl Client {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Connects to the relay of a server link and remembers it.
+    /// Connects to the relay of a server link, or of an invitation, and remembers it.
     ///
     /// # Errors
-    /// `bad_link`, `offline`, `wrong_fingerprint`, `set_up_failed`.
+    /// `bad_link`, `offline`, `proxy_failed` if the system names a proxy that does not lead there,
+    /// `wrong_fingerprint`, `set_up_failed`, `busy`.
     pub async fn connect(&self, link: &str) -> Result<ServerView, Error> {
-        let link = link.parse()?;
+        let Invitation { link, .. } = link.parse()?;
         self.job(|reply| Job::Connect { link, reply }).await
+    }
+
+    /// Decides about another server key that the relay's address shows: it replaces the known one,
+    /// and a connection is tried at once, or it is not asked about again until another one is shown or
+    /// the program starts anew.
+    ///
+    /// # Errors
+    /// `not_found` unless `found` is the fingerprint in
+    /// [`ClientState::offered_key`](crate::ClientState::offered_key).
+    pub async fn decide_server_key(&self, found: &str, accept: bool) -> Result<ClientState, Error> {
+        let found = found.trim().to_owned();
+        self.job(|reply| Job::DecideServerKey { found, accept, reply }).await
     }
 
     /// Makes an account: generates its keys, telling each step, and registers it.

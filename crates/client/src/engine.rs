@@ -8,7 +8,9 @@ mod contacts;
 mod friends;
 mod outbox;
 mod presence;
+mod put_off;
 mod rooms;
+mod server_key;
 mod sync;
 mod tend;
 
@@ -23,7 +25,7 @@ use mildam_protocol::records::{AccountId, DeviceId, ReceiptKind, RoomId};
 use mildam_protocol::{ServerLink, command};
 use mildam_vault::{Changes, RoomRow, Slot};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -35,8 +37,10 @@ use crate::model::{
     AccountView, ClientState, ConnectionState, ContactView, Event, Notice, PresenceView, RoomView,
     ServerView, SessionView,
 };
+use crate::standing::Standing;
 use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
 use crate::wire::Wire;
+use put_off::{PutOff, Step};
 use tend::TEND_EVERY;
 
 /// How long a job waits for a connection before it says that there is none.
@@ -47,6 +51,7 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// What the facade asks for.
 pub(crate) enum Job {
     Connect { link: ServerLink, reply: Reply<ServerView> },
+    DecideServerKey { found: String, accept: bool, reply: Reply<ClientState> },
     SignUp { account: AccountId, sign_up: SignUp, reply: Reply<AccountView> },
     LogIn { account: AccountId, password: Zeroizing<String>, reply: Reply<AccountView> },
     Recover { account: AccountId, recover: Recover, reply: Reply<AccountView> },
@@ -100,17 +105,21 @@ pub(crate) struct Engine {
     news: mpsc::Receiver<News>,
     hurry: Arc<Notify>,
     link: watch::Sender<Option<ServerLink>>,
-    connection: watch::Sender<ConnectionState>,
+    standing: watch::Sender<Standing>,
     presence: watch::Sender<PresenceView>,
     wire: Option<Wire>,
     /// Why there is no connection.
     down: Error,
+    /// The server key that was offered last and that the person does not want, by its fingerprint.
+    declined_key: Option<String>,
     session: Option<SessionId>,
     own: Option<Own>,
     contacts: Contacts,
     rooms: BTreeMap<RoomId, OpenRoom>,
     /// Whether what was missed has been read on this connection.
     attached: bool,
+    /// What the relay was too busy for.
+    put_off: PutOff,
     /// Receipts that the relay has not got yet.
     receipts_due: BTreeMap<(RoomId, ReceiptKind), u64>,
 }
@@ -157,11 +166,11 @@ impl Engine {
         news: mpsc::Receiver<News>,
         hurry: Arc<Notify>,
         presence: watch::Sender<PresenceView>,
-    ) -> Result<(Self, LinkReceiver, watch::Receiver<ConnectionState>), Error> {
+    ) -> Result<(Self, LinkReceiver, watch::Receiver<Standing>), Error> {
         let Loaded { link, session, own, contacts, rooms } = store.read(load).await?;
         let state = if link.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
         let (link, link_out) = watch::channel(link);
-        let (connection, connection_out) = watch::channel(state);
+        let (standing, standing_out) = watch::channel(Standing::new(state));
         let engine = Self {
             store,
             events,
@@ -169,18 +178,20 @@ impl Engine {
             news,
             hurry,
             link,
-            connection,
+            standing,
             presence,
             wire: None,
             down: Error::offline(),
+            declined_key: None,
             session,
             own,
             contacts,
             rooms,
             attached: false,
+            put_off: PutOff::default(),
             receipts_due: BTreeMap::new(),
         };
-        Ok((engine, link_out, connection_out))
+        Ok((engine, link_out, standing_out))
     }
 
     /// Works until told to stop.
@@ -194,6 +205,7 @@ impl Engine {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tend.tick() => self.tend().await,
+                () = self.put_off.due() => self.resume().await,
                 news = self.news.recv() => match news {
                     Some(news) => self.on_news(news).await,
                     None => return,
@@ -210,6 +222,9 @@ impl Engine {
         // A facade that no longer waits is no error.
         match job {
             Job::Connect { link, reply } => drop(reply.send(self.connect(link).await)),
+            Job::DecideServerKey { found, accept, reply } => {
+                drop(reply.send(self.decide_server_key(&found, accept).await));
+            }
             Job::SignUp { account, sign_up, reply } => drop(reply.send(self.sign_up(account, sign_up).await)),
             Job::LogIn { account, password, reply } => {
                 drop(reply.send(self.log_in(&account, &password).await))
@@ -252,21 +267,29 @@ impl Engine {
 
     async fn on_news(&mut self, news: News) {
         match news {
-            News::State(state) => self.set_connection(state).await,
             // An attempt at a link that was given up meanwhile says nothing about the current one.
-            News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
+            News::State(link, _) | News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
+            News::State(_, state) => self.set_connection(state).await,
             News::Up(_, wire) => {
+                let way = wire.way();
+                self.put_off = PutOff::default();
                 self.wire = Some(wire);
                 self.attached = false;
+                self.standing.send_modify(|standing| {
+                    standing.offered_key = None;
+                    standing.transport = Some(way.view());
+                });
                 self.set_connection(ConnectionState::Connected).await;
                 if let Err(error) = self.attach().await {
                     tracing::info!(code = error.code(), "not attached");
+                    self.put_off.note(&error, Step::Attach, Instant::now());
                 }
             }
-            News::Down(_, error) => {
+            News::Down(link, error) => {
                 tracing::info!(code = error.code(), "not connected");
                 self.wire = None;
                 self.attached = false;
+                self.note_offered_key(&link, &error);
                 self.down = error;
                 self.forget_presence();
                 for open in self.rooms.values_mut() {
@@ -283,6 +306,7 @@ impl Engine {
                 }
                 if let Err(error) = taken {
                     tracing::info!(code = error.code(), "a push was not taken");
+                    self.put_off.note(&error, Step::Sync, Instant::now());
                 }
             }
         }
@@ -321,18 +345,19 @@ impl Engine {
     }
 
     async fn set_connection(&mut self, state: ConnectionState) {
-        if self.connection.send_replace(state) != state {
+        if self.standing.send_if_modified(|standing| standing.advance(state)) {
             self.tell_state().await;
         }
     }
 
+    async fn state(&self) -> Result<ClientState, Error> {
+        let standing = self.standing.borrow().clone();
+        self.store.read(move |vault| standing.state(vault)).await
+    }
+
     /// Tells where everything stands.
     async fn tell_state(&self) {
-        let connection = *self.connection.borrow();
-        let read = self.store.read(move |vault| {
-            Ok(ClientState { connection, server: store::server(vault)?, account: store::account(vault)? })
-        });
-        match read.await {
+        match self.state().await {
             Ok(state) => self.events.tell(Event::State { state }),
             Err(error) => tracing::error!(code = error.code(), "the state cannot be read"),
         }

@@ -1,16 +1,22 @@
 //! What a user interface is told when something is not done.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mildam_e2ee::{KeyError, RoomError, WordsError};
 use mildam_protocol::code::Code;
 use mildam_protocol::link::LinkError;
 use mildam_protocol::password::PasswordError;
-use mildam_protocol::records::AccountId;
+use mildam_protocol::records::{AccountId, Hash};
 use mildam_protocol::session::{Refusal, SessionError};
 use mildam_protocol::set_up::SetUpError;
 use mildam_vault::VaultError;
 use unicode_normalization::UnicodeNormalization;
+
+/// The detail of `busy` that says in how many seconds it is worth trying again.
+pub(crate) const RETRY_AFTER: &str = "retry_after";
+/// The detail of `wrong_fingerprint` that says what was found.
+const FOUND: &str = "found";
 
 /// A stable code for programs and translations, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
@@ -71,7 +77,8 @@ impl Error {
 
     /// What a translation of the code needs to know, by name: `position` and `word` of
     /// `words_unknown`, `count` of `words_count` and `bad_safety_number`, `retry_after` in seconds of
-    /// `busy`, if the relay said so.
+    /// `busy`, if the relay said so, `found` of `wrong_fingerprint`, if the server showed a server key,
+    /// `proxy` of `proxy_failed`.
     #[must_use]
     pub const fn details(&self) -> &BTreeMap<String, String> {
         &self.details
@@ -82,10 +89,10 @@ impl Error {
         self
     }
 
-    /// Whether the relay could not be reached, so that trying again later can help.
+    /// Whether the relay could not be reached, by itself or through the system's proxy, so that trying again later can help.
     #[must_use]
     pub fn is_offline(&self) -> bool {
-        self.code == "offline"
+        matches!(self.code(), "offline" | "proxy_failed")
     }
 }
 
@@ -98,7 +105,11 @@ impl From<LinkError> for Error {
 impl From<SetUpError> for Error {
     fn from(error: SetUpError) -> Self {
         match error {
-            SetUpError::WrongFingerprint { found } => Self::wrong_fingerprint(&found.to_string()),
+            SetUpError::WrongFingerprint { found } => Self::wrong_fingerprint(&found),
+            SetUpError::Refused { message, retry_after: Some(seconds) } => {
+                let message = format!("The server asks to try again in {seconds} seconds: {message}.");
+                Self::new("busy", message).with(RETRY_AFTER, seconds)
+            }
             other => {
                 Self::new("set_up_failed", format!("The encrypted connection could not be set up: {other}."))
             }
@@ -107,13 +118,36 @@ impl From<SetUpError> for Error {
 }
 
 impl Error {
-    pub(crate) fn wrong_fingerprint(found: &str) -> Self {
+    /// The server shows another server key.
+    pub(crate) fn wrong_fingerprint(found: &Hash) -> Self {
+        let message = format!(
+            "The server shows another key ({found}) than the link names. Somebody may be in between."
+        );
+        Self::new("wrong_fingerprint", message).with(FOUND, found)
+    }
+
+    /// The proxy that stands before the server does not lead there.
+    pub(crate) fn proxy_failed(proxy: &str, reason: &dyn std::fmt::Display) -> Self {
+        let message = format!("The proxy {proxy} does not lead to the server: {reason}.");
+        Self::new("proxy_failed", message).with("proxy", proxy)
+    }
+
+    /// The server shows a certificate that has to do with no server key.
+    pub(crate) fn unknown_certificate() -> Self {
         Self::new(
             "wrong_fingerprint",
-            format!(
-                "The server shows another key ({found}) than the link names. Somebody may be in between."
-            ),
+            "The server's certificate does not belong to the key that the link names. Somebody may be in between.",
         )
+    }
+
+    /// In how long the relay wants to be asked again, if it said so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.details.get(RETRY_AFTER)?.parse().ok()?))
+    }
+
+    /// The fingerprint of the server key that was shown in place of the link's, if one was.
+    pub(crate) fn found_key(&self) -> Option<&str> {
+        self.details.get(FOUND).map(String::as_str)
     }
 }
 
@@ -214,7 +248,7 @@ impl From<Refusal> for Error {
         };
         let error = Self::new(code, refusal.message);
         match refusal.retry_after {
-            Some(seconds) => error.with("retry_after", seconds),
+            Some(seconds) => error.with(RETRY_AFTER, seconds),
             None => error,
         }
     }

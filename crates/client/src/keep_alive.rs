@@ -14,6 +14,9 @@ const QUIET: Duration = Duration::from_secs(15);
 /// gone is noticed within 25 seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same where there is a reason to doubt that the relay can still be reached.
+const PATIENCE_IN_DOUBT: Duration = Duration::from_secs(5);
+
 /// Counts what is heard of the relay. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard(Arc<(AtomicU64, Notify)>);
@@ -25,7 +28,7 @@ impl Heard {
         self.0.1.notify_one();
     }
 
-    fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.0.load(Ordering::Relaxed)
     }
 
@@ -35,22 +38,29 @@ impl Heard {
     }
 }
 
-/// Asks after each silence, and returns once nothing is heard: no answer, and no part of anything
+/// Asks after each silence, and at once when there is a doubt, and returns once nothing is heard: no answer, and no part of anything
 /// else. An answer that stands behind a long one is late for a good reason.
-pub(crate) async fn until_gone<F: Future<Output = bool>>(ping: impl Fn() -> F, heard: &Heard) {
+pub(crate) async fn until_gone<F: Future<Output = bool>>(
+    ping: impl Fn() -> F,
+    heard: &Heard,
+    doubt: &Notify,
+) {
     loop {
-        if timeout(QUIET, heard.something()).await.is_ok() {
-            continue;
-        }
+        let mut patience = tokio::select! {
+            heard = timeout(QUIET, heard.something()) => match heard {
+                Ok(()) => continue,
+                Err(_) => PATIENCE,
+            },
+            () = doubt.notified() => PATIENCE_IN_DOUBT,
+        };
         let answered = ping();
         tokio::pin!(answered);
         loop {
             let before = heard.count();
-            match timeout(PATIENCE, &mut answered).await {
-                Ok(true) => break,
-                Ok(false) => return,
-                Err(_) if heard.count() == before => return,
-                Err(_) => {}
+            tokio::select! {
+                answered = &mut answered => if answered { break } else { return },
+                () = tokio::time::sleep(patience) => if heard.count() == before { return },
+                () = doubt.notified() => patience = PATIENCE_IN_DOUBT,
             }
         }
     }
@@ -66,22 +76,46 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_relay_that_falls_silent_is_noticed_within_30_seconds() {
         let begun = Instant::now();
-        until_gone(pending, &Heard::default()).await;
+        until_gone(pending, &Heard::default(), &Notify::new()).await;
         assert_eq!(begun.elapsed(), QUIET + PATIENCE);
         assert!(begun.elapsed() < Duration::from_secs(30));
 
         // The silence begins with the last that was heard, whenever that was.
-        let (begun, heard) = (Instant::now(), Heard::default());
+        let (begun, heard, doubt) = (Instant::now(), Heard::default(), Notify::new());
         let once = async {
             sleep(Duration::from_secs(14)).await;
             heard.note();
             pending::<()>().await;
         };
         tokio::select! {
-            () = until_gone(pending, &heard) => {}
+            () = until_gone(pending, &heard, &doubt) => {}
             () = once => {}
         }
         assert_eq!(begun.elapsed(), Duration::from_secs(14) + QUIET + PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_asks_at_once_and_waits_for_a_short_time_only() {
+        let (begun, heard, doubt) = (Instant::now(), Heard::default(), Notify::new());
+        let later = async {
+            // The first doubt is dispelled, the second comes while a late answer is waited for.
+            for at in [3, 17] {
+                sleep(Duration::from_secs(at)).await;
+                doubt.notify_one();
+            }
+            pending::<()>().await;
+        };
+        let asked = AtomicU64::new(0);
+        let ping = || {
+            let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+            async move { if first { true } else { pending().await } }
+        };
+        tokio::select! {
+            () = until_gone(ping, &heard, &doubt) => {}
+            () = later => {}
+        }
+        // Asked at 3 seconds and, after a silence, at 18; the doubt at 20 shortens the wait.
+        assert_eq!(begun.elapsed(), Duration::from_secs(20) + PATIENCE_IN_DOUBT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -92,11 +126,11 @@ mod tests {
             heard.note();
             std::future::ready(asked.fetch_add(1, Ordering::Relaxed) < 4)
         };
-        until_gone(ping, &heard).await;
+        until_gone(ping, &heard, &Notify::new()).await;
         assert_eq!(asked.into_inner(), 5, "it is given up by the first ping that fails, not before");
 
         // A long answer in front of the ping's: heard in pieces, 8 seconds apart, for two minutes.
-        let (begun, heard) = (Instant::now(), Heard::default());
+        let (begun, heard, doubt) = (Instant::now(), Heard::default(), Notify::new());
         let pieces = async {
             for _ in 0..15 {
                 sleep(Duration::from_secs(8)).await;
@@ -105,7 +139,7 @@ mod tests {
             pending::<()>().await;
         };
         tokio::select! {
-            () = until_gone(pending, &heard) => {}
+            () = until_gone(pending, &heard, &doubt) => {}
             () = pieces => {}
         }
         assert!(begun.elapsed() >= Duration::from_secs(120), "{:?}", begun.elapsed());

@@ -22,16 +22,25 @@
 
 mod backoff;
 mod carrier;
+mod certificate;
 mod client;
 mod clock;
 mod connection;
+mod dial;
 mod engine;
 mod error;
 mod events;
 mod keep_alive;
 pub mod model;
+mod route;
 mod safety;
+mod standing;
 mod store;
+#[cfg(test)]
+mod testing;
+mod tls;
+mod way;
+mod web_socket;
 mod wire;
 
 pub use client::{Client, Recover, SignUp};
@@ -47,10 +56,34 @@ pub fn unlock_kind(home: &std::path::Path) -> Option<UnlockKind> {
     mildam_vault::Vault::unlock_kind(home)
 }
 
+/// Reads a server link or an invitation, in any of their forms, and connects to nothing.
+///
+/// # Errors
+/// `bad_link`
+pub fn read_invitation(text: &str) -> Result<InvitationView, Error> {
+    let invitation: mildam_protocol::link::Invitation = text.parse()?;
+    Ok(invitation.into())
+}
+
 /// The longest text of a message, in bytes of UTF-8.
 pub const MAX_TEXT: usize = 16 * 1024;
 
 /// The operating system's random source.
 pub(crate) fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
     rand_core::UnwrapErr(getrandom::SysRng)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invitation_is_shown_before_anything_is_connected() {
+        let fingerprint = mildam_records::Hash::from_bytes([9; 32]).to_string();
+        let shown = read_invitation(&format!("https://relay.example.org/join#{fingerprint}/alice")).unwrap();
+        assert_eq!(shown.address, "relay.example.org:443");
+        assert_eq!(shown.link, format!("mildam://relay.example.org:443/#{fingerprint}"));
+        assert_eq!((shown.fingerprint, shown.account), (fingerprint, Some("alice".to_owned())));
+        assert_eq!(read_invitation("https://example.org/").unwrap_err().code(), "bad_link");
+    }
 }

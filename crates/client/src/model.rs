@@ -22,6 +22,17 @@ pub enum ConnectionState {
     Online,
 }
 
+/// How the bytes get to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub enum TransportView {
+    /// In TLS.
+    Tls,
+    /// In a WebSocket in TLS, because nothing else gets through.
+    Wss,
+}
+
 /// The relay this client belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
@@ -32,6 +43,42 @@ pub struct ServerView {
     pub address: String,
     /// The fingerprint of the server's key, in base64url.
     pub fingerprint: String,
+}
+
+/// What a link that somebody gave leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct InvitationView {
+    /// Host and port of the relay, for display.
+    pub address: String,
+    /// The fingerprint of the server's key, in base64url.
+    pub fingerprint: String,
+    /// The server link, `mildam://host:port/#fingerprint`.
+    pub link: String,
+    /// The account that invites, if the link names one.
+    pub account: Option<String>,
+}
+
+impl From<mildam_protocol::link::Invitation> for InvitationView {
+    fn from(invitation: mildam_protocol::link::Invitation) -> Self {
+        Self {
+            address: invitation.link.address(),
+            fingerprint: invitation.link.fingerprint().to_string(),
+            link: invitation.link.to_string(),
+            account: invitation.account.map(|account| account.to_string()),
+        }
+    }
+}
+
+/// Another server key than the known one, which the relay's address shows. The person has to decide:
+/// it may be new, or somebody may be in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export, export_to = "views.ts"))]
+pub struct OfferedKeyView {
+    /// The fingerprint of the known key, in base64url.
+    pub known: String,
+    /// The fingerprint of the key that is shown, in base64url.
+    pub found: String,
 }
 
 /// The account on this device.
@@ -185,6 +232,10 @@ pub struct ClientState {
     pub server: Option<ServerView>,
     /// The account, once one was made or logged in on this device.
     pub account: Option<AccountView>,
+    /// Another server key that waits for a decision.
+    pub offered_key: Option<OfferedKeyView>,
+    /// How the relay is reached, as long as it is.
+    pub transport: Option<TransportView>,
 }
 
 /// Another person, as this account sees them.

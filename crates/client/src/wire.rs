@@ -1,6 +1,7 @@
 //! A live connection, as the engine uses it: ask, and be answered.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,13 +11,14 @@ use mildam_protocol::records::Hash;
 use mildam_protocol::session::{Incoming, Refusal, client};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::carrier::{self, Connection, Stream};
 use crate::connection::News;
 use crate::error::Error;
 use crate::keep_alive::{self, Heard};
+use crate::way::Way;
 
 /// An answer that takes longer is not waited for: the connection counts as lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -38,6 +40,8 @@ pub(crate) struct Wire {
     waiting: Waiting,
     passed_over: Arc<AtomicBool>,
     transcript: Hash,
+    way: Way,
+    peer: SocketAddr,
     heard: Heard,
 }
 
@@ -52,18 +56,21 @@ pub(crate) struct Reading {
 
 impl Wire {
     pub(crate) fn new(connection: Connection) -> (Self, Reading) {
+        let (way, peer) = (connection.way, connection.peer);
         let (read, write) = tokio::io::split(connection.stream);
         let transcript = connection.established.transcript;
         let (sealer, opener) = connection.established.session.split();
         let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let passed_over = Arc::new(AtomicBool::new(false));
-        let heard = Heard::default();
+        let heard = connection.heard;
         let writer = Writer { sealer, stream: write, next_id: 1 };
         let wire = Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             waiting: Arc::clone(&waiting),
             passed_over: Arc::clone(&passed_over),
             transcript,
+            way,
+            peer,
             heard: heard.clone(),
         };
         (wire, Reading { opener, stream: read, waiting, passed_over, heard })
@@ -75,10 +82,21 @@ impl Wire {
         self.passed_over.swap(false, Ordering::AcqRel)
     }
 
-    /// Returns once the relay is not heard any more, although it was asked.
-    pub(crate) async fn gone(&self) {
+    /// Returns once the relay is not heard any more, although it was asked. It is asked at once when
+    /// there is a doubt.
+    pub(crate) async fn gone(&self, doubt: &Notify) {
         let ask = || async move { self.ask(None, &command::Ping {}).await.is_ok() };
-        keep_alive::until_gone(ask, &self.heard).await;
+        keep_alive::until_gone(ask, &self.heard, doubt).await;
+    }
+
+    /// The way that the connection takes.
+    pub(crate) const fn way(&self) -> Way {
+        self.way
+    }
+
+    /// Where TCP leads to: the relay, or a proxy.
+    pub(crate) const fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     /// Hash of the connection's set-up, which login proofs are bound to.

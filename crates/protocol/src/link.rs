@@ -1,9 +1,16 @@
-//! The server link: where a relay is and which key it must prove.
+//! The server link: where a relay is and which key it must prove. An invitation adds whom to ask
+//! there.
 
 use std::fmt;
 use std::str::FromStr;
 
+use mildam_records::AccountId;
 use mildam_records::id::Hash;
+
+/// The port of an `https` link that names none.
+const HTTPS_PORT: u16 = 443;
+/// The page of a relay that an `https` link opens where the app is not installed.
+const PAGE: &str = "/join";
 
 /// `mildam://host:port/#fingerprint`.
 ///
@@ -16,18 +23,37 @@ pub struct ServerLink {
     fingerprint: Hash,
 }
 
-/// Why a text is not a server link.
+/// A server link, and the account that gave it away, if one did.
+///
+/// Written as `mildam://host:port/#fingerprint[/account]`, which opens the app, or as
+/// `https://host[:port]/join#fingerprint[/account]`, which opens a page where the app is not
+/// installed. The fragment goes to no server in either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// The relay.
+    pub link: ServerLink,
+    /// Who invites.
+    pub account: Option<AccountId>,
+}
+
+/// Why a text is not a server link or an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// It does not begin with `mildam://`.
+    /// It begins neither with `mildam://` nor, as an invitation can, with `https://`.
     #[error("a server link begins with mildam://")]
     Scheme,
+    /// An `https` link to another page than `/join`.
+    #[error("a web link is an invitation only as https://host/join#fingerprint")]
+    Page,
     /// Host or port are missing or not usable.
     #[error("the link needs a host and a port, as in mildam://host:port/#fingerprint")]
     Address,
     /// The fingerprint is missing or not 43 characters of base64url.
     #[error("the link has no usable fingerprint after the #; copy it whole")]
     Fingerprint,
+    /// What follows the fingerprint is not the id of an account.
+    #[error("what follows the fingerprint is not an account's id")]
+    Account,
 }
 
 impl ServerLink {
@@ -87,27 +113,112 @@ impl FromStr for ServerLink {
 
     /// Reads a link. White space around it, as pasting brings along, is not an error.
     fn from_str(text: &str) -> Result<Self, LinkError> {
-        let (scheme, rest) = text.trim().split_once("://").ok_or(LinkError::Scheme)?;
-        if !scheme.eq_ignore_ascii_case("mildam") {
+        let (scheme, rest) = split_scheme(text)?;
+        if scheme != Scheme::Mildam {
             return Err(LinkError::Scheme);
         }
         let (address, fingerprint) = rest.split_once('#').ok_or(LinkError::Fingerprint)?;
-        let fingerprint = fingerprint.parse().map_err(|_| LinkError::Fingerprint)?;
-        let address = address.strip_suffix('/').unwrap_or(address);
-        let (host, port) = address.rsplit_once(':').ok_or(LinkError::Address)?;
-        let host = match host.strip_prefix('[') {
-            Some(inner) => inner.strip_suffix(']').ok_or(LinkError::Address)?,
-            None if host.contains(':') => return Err(LinkError::Address),
-            None => host,
+        read_link(scheme, address, fingerprint)
+    }
+}
+
+impl Invitation {
+    /// The form that a browser opens, at the relay's own host and port.
+    #[must_use]
+    pub fn to_https(&self) -> String {
+        let address = self.link.address();
+        let address = match self.link.port {
+            HTTPS_PORT => address.strip_suffix(":443").unwrap_or(&address),
+            _ => &address,
         };
-        let port = port.parse().map_err(|_| LinkError::Address)?;
-        Self::new(host, port, fingerprint)
+        format!("https://{address}{PAGE}#{}", self.fragment())
+    }
+
+    fn fragment(&self) -> String {
+        match &self.account {
+            Some(account) => format!("{}/{account}", self.link.fingerprint),
+            None => self.link.fingerprint.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mildam://{}/#{}", self.link.address(), self.fragment())
+    }
+}
+
+impl FromStr for Invitation {
+    type Err = LinkError;
+
+    /// Reads either form, with or without an account. White space around it is not an error.
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let (scheme, rest) = split_scheme(text)?;
+        let (address, fragment) = rest.split_once('#').ok_or(LinkError::Fingerprint)?;
+        let (fingerprint, account) = match fragment.split_once('/') {
+            Some((fingerprint, account)) => (fingerprint, Some(account)),
+            None => (fragment, None),
+        };
+        let link = read_link(scheme, address, fingerprint)?;
+        let account = account.map(|account| account.parse().map_err(|_| LinkError::Account)).transpose()?;
+        Ok(Self { link, account })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Mildam,
+    Https,
+}
+
+fn split_scheme(text: &str) -> Result<(Scheme, &str), LinkError> {
+    let (scheme, rest) = text.trim().split_once("://").ok_or(LinkError::Scheme)?;
+    if scheme.eq_ignore_ascii_case("mildam") {
+        Ok((Scheme::Mildam, rest))
+    } else if scheme.eq_ignore_ascii_case("https") {
+        Ok((Scheme::Https, rest))
+    } else {
+        Err(LinkError::Scheme)
+    }
+}
+
+/// Reads what stands before and behind the `#`.
+fn read_link(scheme: Scheme, address: &str, fingerprint: &str) -> Result<ServerLink, LinkError> {
+    let (address, missing_port) = match scheme {
+        Scheme::Mildam => (address.strip_suffix('/').unwrap_or(address), None),
+        Scheme::Https => (address.strip_suffix(PAGE).ok_or(LinkError::Page)?, Some(HTTPS_PORT)),
+    };
+    let fingerprint = fingerprint.parse().map_err(|_| LinkError::Fingerprint)?;
+    let (host, port) = split_address(address)?;
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| LinkError::Address)?,
+        None => missing_port.ok_or(LinkError::Address)?,
+    };
+    ServerLink::new(host, port, fingerprint)
+}
+
+/// Host without brackets, and the port's digits if there is one.
+fn split_address(address: &str) -> Result<(&str, Option<&str>), LinkError> {
+    if let Some(bracketed) = address.strip_prefix('[') {
+        let (host, rest) = bracketed.split_once(']').ok_or(LinkError::Address)?;
+        return match (rest, rest.strip_prefix(':')) {
+            ("", _) => Ok((host, None)),
+            (_, Some(port)) => Ok((host, Some(port))),
+            _ => Err(LinkError::Address),
+        };
+    }
+    match address.split_once(':') {
+        // An IPv6 address without brackets: where its port begins, nobody can tell.
+        Some((_, port)) if port.contains(':') => Err(LinkError::Address),
+        Some((host, port)) => Ok((host, Some(port))),
+        None => Ok((address, None)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn links_read_back_as_they_were_written() {
@@ -129,6 +240,77 @@ mod tests {
         for address in ["", "a", "a:", "a:0", "a:70000", "a/b:1", "::1:5", "[::1:5", "밀담:1", ":5"] {
             let text = format!("mildam://{address}/#{fingerprint}");
             assert_eq!(read(&text), Err(LinkError::Address), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_invitation_is_read_in_both_forms() {
+        let fingerprint = Hash::from_bytes([9; 32]);
+        let read = |text: String| text.parse::<Invitation>().unwrap();
+        let link = |port| ServerLink::new("relay.example.org", port, fingerprint).unwrap();
+        let alice = Some("alice".parse().unwrap());
+
+        let plain = read(format!("mildam://relay.example.org:7747/#{fingerprint}"));
+        assert_eq!(plain, Invitation { link: link(7747), account: None });
+        let named = read(format!(" MILDAM://Relay.Example.org:7747#{fingerprint}/alice\n"));
+        assert_eq!(named, Invitation { link: link(7747), account: alice.clone() });
+        let page = read(format!("https://relay.example.org/join#{fingerprint}/alice"));
+        assert_eq!(page, Invitation { link: link(443), account: alice });
+        assert_eq!(page.to_https(), format!("https://relay.example.org/join#{fingerprint}/alice"));
+        let port = read(format!("HTTPS://relay.example.org:7747/join#{fingerprint}"));
+        assert_eq!(port, plain);
+        assert_eq!(port.to_https(), format!("https://relay.example.org:7747/join#{fingerprint}"));
+        let version6 = read(format!("https://[::1]/join#{fingerprint}"));
+        assert_eq!((version6.link.host(), version6.link.port()), ("::1", 443));
+        assert_eq!(version6.to_https(), format!("https://[::1]/join#{fingerprint}"));
+    }
+
+    #[test]
+    fn what_is_not_an_invitation_is_told_apart() {
+        let fingerprint = Hash::from_bytes([9; 32]).to_string();
+        let read = |text: &str| text.parse::<Invitation>();
+        assert_eq!(read("alice"), Err(LinkError::Scheme));
+        assert_eq!(read("http://a/join#x"), Err(LinkError::Scheme));
+        assert_eq!(read("https://a/join"), Err(LinkError::Fingerprint));
+        assert_eq!(read("https://a/join#abc/alice"), Err(LinkError::Fingerprint));
+        for page in ["", "/", "/join/", "/joinus", "/join?x=1"] {
+            assert_eq!(read(&format!("https://a{page}#{fingerprint}")), Err(LinkError::Page), "{page}");
+        }
+        for address in ["", ":1", "a:", "a:0", "a/b", "u@a", "::1", "[::1", "[::1]x", "[a]:1:2"] {
+            let text = format!("https://{address}/join#{fingerprint}");
+            assert_eq!(read(&text), Err(LinkError::Address), "{text}");
+        }
+        for account in ["", "x", "Alice", "alice/", "alice?x"] {
+            let text = format!("mildam://a:1/#{fingerprint}/{account}");
+            assert_eq!(read(&text), Err(LinkError::Account), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_invitation_reads_back_as_it_was_written(
+            host in "[a-z0-9][a-z0-9._-]{0,30}|::[0-9a-f]{1,4}",
+            port in 1..=u16::MAX,
+            fingerprint: [u8; 32],
+            account in proptest::option::of("[a-z][a-z0-9_.]{2,31}"),
+        ) {
+            let link = ServerLink::new(&host, port, Hash::from_bytes(fingerprint)).unwrap();
+            let account = account.map(|account| account.parse().unwrap());
+            let invitation = Invitation { link, account };
+            prop_assert_eq!(invitation.to_string().parse(), Ok(invitation.clone()));
+            prop_assert_eq!(invitation.to_https().parse(), Ok(invitation));
+        }
+
+        #[test]
+        fn whatever_is_read_is_written_the_same_way_again(
+            text in "(mildam|https|.{0,8})(://)?.{0,12}(:[0-9]{0,6})?(/join|/)?#?.{0,50}|.{0,80}",
+        ) {
+            if let Ok(invitation) = text.parse::<Invitation>() {
+                prop_assert_eq!(invitation.to_string().parse(), Ok(invitation));
+            }
+            if let Ok(link) = text.parse::<ServerLink>() {
+                prop_assert_eq!(link.to_string().parse(), Ok(link));
+            }
         }
     }
 }

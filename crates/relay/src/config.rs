@@ -1,13 +1,16 @@
 //! Settings: all have a default, a file can set them, the command line overrides the file.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::clock::Clock;
 use crate::limiter::Stopwatch;
 pub use crate::limits::{LimitSettings, Limits};
+use crate::tls::PemFiles;
 
 /// The port of a relay unless another is chosen.
 pub const DEFAULT_PORT: u16 = 7747;
@@ -21,8 +24,21 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Where the protocol is served without TLS; by default nowhere.
     pub plain_listen: Option<SocketAddr>,
+    /// Where HTTP and WebSocket are served without TLS, for a proxy that ends TLS; by default nowhere.
+    pub http_listen: Option<SocketAddr>,
     /// The host name or address that stands in the server link.
     pub public_host: Option<String>,
+    /// The port that stands in the server link, if people reach the relay at another than the one that
+    /// it listens on.
+    pub public_port: Option<NonZeroU16>,
+    /// More names and addresses for the relay's own certificate.
+    pub tls_names: Vec<String>,
+    /// A certificate from elsewhere, instead of the one in the data directory.
+    pub tls_files: Option<PemFiles>,
+    /// Networks of proxies whose word on where a connection comes from is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether those proxies speak the PROXY protocol on every connection.
+    pub proxy_protocol: bool,
     /// What the relay calls itself.
     pub name: String,
     /// Limits.
@@ -53,6 +69,9 @@ pub enum ConfigError {
         /// Which line and why.
         reason: String,
     },
+    /// A certificate without its key, or a key without its certificate.
+    #[error("tls-certificate and tls-key are given together or not at all")]
+    HalfOfTls,
     /// There is no place for the data.
     #[error("no data directory: name one with --data")]
     NoDataDirectory,
@@ -68,8 +87,22 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// [`Config::plain_listen`].
     pub plain_listen: Option<SocketAddr>,
+    /// [`Config::http_listen`].
+    pub http_listen: Option<SocketAddr>,
     /// [`Config::public_host`].
     pub public_host: Option<String>,
+    /// [`Config::public_port`].
+    pub public_port: Option<NonZeroU16>,
+    /// [`Config::tls_names`].
+    pub tls_names: Option<Vec<String>>,
+    /// [`Config::tls_files`], the certificate and its chain.
+    pub tls_certificate: Option<PathBuf>,
+    /// [`Config::tls_files`], the private key.
+    pub tls_key: Option<PathBuf>,
+    /// [`Config::trusted_proxies`]: networks, as in `10.0.0.0/8`.
+    pub trusted_proxies: Option<Vec<IpNet>>,
+    /// [`Config::proxy_protocol`].
+    pub proxy_protocol: Option<bool>,
     /// [`Config::name`].
     pub name: Option<String>,
     /// Whether to speak JSON to whoever started the program.
@@ -100,7 +133,14 @@ impl Settings {
             data: self.data.or(others.data),
             listen: self.listen.or(others.listen),
             plain_listen: self.plain_listen.or(others.plain_listen),
+            http_listen: self.http_listen.or(others.http_listen),
             public_host: self.public_host.or(others.public_host),
+            public_port: self.public_port.or(others.public_port),
+            tls_names: self.tls_names.or(others.tls_names),
+            tls_certificate: self.tls_certificate.or(others.tls_certificate),
+            tls_key: self.tls_key.or(others.tls_key),
+            trusted_proxies: self.trusted_proxies.or(others.trusted_proxies),
+            proxy_protocol: self.proxy_protocol.or(others.proxy_protocol),
             name: self.name.or(others.name),
             json: self.json.or(others.json),
             log: self.log.or(others.log),
@@ -120,12 +160,22 @@ impl Settings {
     /// The whole configuration, with defaults where the settings are silent.
     ///
     /// # Errors
-    /// [`ConfigError::NoDataDirectory`].
+    /// [`ConfigError::NoDataDirectory`], [`ConfigError::HalfOfTls`].
     pub fn into_config(self) -> Result<Config, ConfigError> {
         let mut config = Config::new(self.data()?);
         config.listen = self.listen;
         config.plain_listen = self.plain_listen;
+        config.http_listen = self.http_listen;
         config.public_host = self.public_host;
+        config.public_port = self.public_port;
+        config.tls_names = self.tls_names.unwrap_or_default();
+        config.tls_files = match (self.tls_certificate, self.tls_key) {
+            (Some(chain), Some(key)) => Some(PemFiles { chain, key }),
+            (None, None) => None,
+            _ => return Err(ConfigError::HalfOfTls),
+        };
+        config.trusted_proxies = self.trusted_proxies.unwrap_or_default();
+        config.proxy_protocol = self.proxy_protocol.unwrap_or_default();
         config.name = self.name.unwrap_or(config.name);
         config.limits = self.limits.into_limits();
         Ok(config)
@@ -140,7 +190,13 @@ impl Config {
             data,
             listen: None,
             plain_listen: None,
+            http_listen: None,
             public_host: None,
+            public_port: None,
+            tls_names: Vec::new(),
+            tls_files: None,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             name: "Mildam relay".to_owned(),
             limits: Limits::default(),
             clock: Clock::system(),

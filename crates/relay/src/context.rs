@@ -11,6 +11,7 @@ use crate::broker::{Broker, Switchboard};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::limiter::Limiter;
+use crate::proxy::Proxies;
 use crate::secrets::Secrets;
 use crate::store::Store;
 
@@ -22,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) limits: Arc<Limits>,
     pub(crate) limiter: Arc<Limiter>,
+    /// The proxies whose word on where a connection comes from is taken.
+    pub(crate) proxies: Proxies,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) switchboard: Arc<Switchboard>,

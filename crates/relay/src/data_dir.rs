@@ -12,6 +12,12 @@ pub const SERVER_KEY: &str = "server-key.der";
 pub const SECRETS: &str = "secrets.bin";
 /// What passwords are served with. Without it every password is wrong.
 pub const PASSWORD_KEYS: &str = "password-keys.bin";
+/// The certificate that TLS shows, its chain and its private key, in PEM.
+pub const TLS: &str = "tls.pem";
+/// A request to an authority for a certificate, in PEM.
+pub const TLS_REQUEST: &str = "tls-request.pem";
+/// The private key that the request is for, in PEM.
+pub const TLS_REQUEST_KEY: &str = "tls-request-key.pem";
 /// The server link of the last start.
 pub const LINK: &str = "link.txt";
 const LOCK: &str = "lock";
@@ -75,23 +81,53 @@ impl DataDir {
         read(&self.file(name))
     }
 
-    /// Writes a file that only its owner can read. Whatever happens meanwhile, the file is the old
-    /// one or the new one, and when this returns the new one has reached the disk.
+    /// As [`write()`].
     ///
     /// # Errors
     /// [`DataDirError::Io`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
-        let path = self.file(name);
-        let new = self.file(&format!("{name}.new"));
-        let put = || {
-            let mut file = private_file().create(true).truncate(true).open(&new)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)?;
-            sync_directory(&self.path)
-        };
-        put().map_err(|error| io_error(&path, error))
+        write(&self.path, name, bytes)
     }
+
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), DataDirError> {
+        let path = self.file(from);
+        let renamed = std::fs::rename(&path, self.file(to)).and_then(|()| sync_directory(&self.path));
+        renamed.map_err(|error| io_error(&path, error))
+    }
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn remove(&self, name: &str) -> Result<(), DataDirError> {
+        let path = self.file(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes a file that only its owner can read. Whatever happens meanwhile, the file is the old one or
+/// the new one, and when this returns the new one has reached the disk.
+///
+/// # Errors
+/// [`DataDirError::Io`].
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
+    let path = dir.join(name);
+    let new = dir.join(format!("{name}.new"));
+    let put = || {
+        let mut file = private_file().create(true).truncate(true).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        sync_directory(dir)
+    };
+    put().map_err(|error| io_error(&path, error))
 }
 
 /// Reads a file of any data directory; `None` if it is not there.

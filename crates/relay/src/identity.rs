@@ -1,11 +1,10 @@
-//! Who the relay is: its key, and the certificate that shows the same key to TLS.
+//! Who the relay is: its keys, and its names.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::path::Path;
 
 use mildam_protocol::password::ServerKeys;
 use mildam_protocol::set_up::ServerKey;
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256};
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use zeroize::Zeroizing;
 
 use crate::context::rng;
@@ -13,12 +12,12 @@ use crate::data_dir::{self, DataDir};
 use crate::relay::RelayError;
 use crate::secrets::{SECRET_BYTES, Secrets};
 
-/// The protocol's name in TLS.
-const ALPN: &[u8] = b"mildam/1";
+fn unusable(error: impl std::fmt::Display) -> RelayError {
+    RelayError::Identity(format!("the server key: {error}"))
+}
 
 /// Reads the server key, or makes it at the first start.
 pub(crate) fn server_key(data: &DataDir) -> Result<ServerKey, RelayError> {
-    let unusable = |error| RelayError::Identity(format!("the server key: {error}"));
     if let Some(der) = data.read(data_dir::SERVER_KEY)?.map(Zeroizing::new) {
         return ServerKey::from_pkcs8(&der).map_err(unusable);
     }
@@ -27,6 +26,12 @@ pub(crate) fn server_key(data: &DataDir) -> Result<ServerKey, RelayError> {
     let der = key.to_pkcs8().map_err(unusable)?;
     data.write(data_dir::SERVER_KEY, &der)?;
     Ok(key)
+}
+
+/// Reads the server key of a data directory that somebody else may be using.
+pub(crate) fn read_server_key(data: &Path) -> Result<ServerKey, RelayError> {
+    let der = data_dir::read(&data.join(data_dir::SERVER_KEY))?.map(Zeroizing::new);
+    ServerKey::from_pkcs8(&der.ok_or_else(|| unusable("it is not there"))?).map_err(unusable)
 }
 
 /// Reads what passwords are served with, or makes it at the first start.
@@ -60,43 +65,30 @@ pub(crate) fn secrets(data: &DataDir) -> Result<Secrets, RelayError> {
         .ok_or_else(|| RelayError::Identity("the file secrets.bin is damaged".to_owned()))
 }
 
-/// TLS under a certificate of the server key, so that the fingerprint in the server link pins both.
-/// The certificate is made anew at each start: it always names the current hosts and is never kept.
-pub(crate) fn tls_config(
-    key: &ServerKey,
-    public_host: Option<&str>,
-) -> Result<Arc<rustls::ServerConfig>, RelayError> {
-    let unusable = |error: &dyn std::fmt::Display| RelayError::Identity(format!("the certificate: {error}"));
-    let der = key.to_pkcs8().map_err(|error| unusable(&error))?;
-    let der = PrivatePkcs8KeyDer::from(der.as_slice());
-    let pair =
-        KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_RSA_SHA256).map_err(|error| unusable(&error))?;
-    let mut params = CertificateParams::new(names(public_host)).map_err(|error| unusable(&error))?;
-    params.distinguished_name.push(DnType::CommonName, "Mildam relay");
-    let certificate = params.self_signed(&pair).map_err(|error| unusable(&error))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| unusable(&error))?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], der.clone_key().into())
-        .map_err(|error| unusable(&error))?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    // The channel binding of RFC 9266 is unique only with the extended master secret.
-    config.require_ems = true;
-    Ok(Arc::new(config))
+/// What every machine calls itself.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Whether a name means something on one machine, or in one network, only.
+pub(crate) fn is_local(name: &str) -> bool {
+    LOCAL.contains(&name) || (!name.contains('.') && !name.contains(':'))
 }
 
-/// The names in the certificate.
-fn names(public_host: Option<&str>) -> Vec<String> {
-    let mut names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-    names.extend(public_host.map(str::to_owned));
-    let host = gethostname::gethostname().to_string_lossy().into_owned();
+/// The names and addresses in the relay's own certificate: the one in the server link, those that the
+/// operator gave, and those that this machine has.
+pub(crate) fn names(host: Option<&str>, given: &[String]) -> Vec<String> {
+    let machine = gethostname::gethostname().to_string_lossy().into_owned();
     let usable = |name: &str| {
         !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.'))
     };
-    if usable(&host) && !names.contains(&host) {
-        names.push(host);
+    let given = host.into_iter().chain(given.iter().map(String::as_str));
+    let machine = Some(machine.as_str()).filter(|machine| usable(machine));
+    let mut names = Vec::new();
+    for name in given.chain(machine).chain(LOCAL) {
+        // Each in the one form in which it can be read back from a certificate.
+        let name = name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |ip| ip.to_string());
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
     names
 }

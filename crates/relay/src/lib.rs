@@ -9,6 +9,7 @@
 //! inside another program or a test.
 
 mod broker;
+mod certificate;
 mod clock;
 pub mod config;
 mod connection;
@@ -16,17 +17,24 @@ mod context;
 mod data_dir;
 mod frames;
 mod handler;
+mod http;
 mod identity;
+mod keys;
 mod limiter;
 mod limits;
 mod listener;
 mod outbox;
+mod proxy;
 mod relay;
 mod rules;
 mod secrets;
 mod store;
+mod tls;
 
+pub use certificate::{CertificateError, Description};
 pub use clock::Clock;
 pub use config::{Config, ConfigError, Limits};
+pub use keys::{CertificateRequest, Keys};
 pub use limiter::{Rate, Stopwatch};
 pub use relay::{Ready, Relay, RelayError, last_link, run};
+pub use tls::{PemFiles, TlsError};

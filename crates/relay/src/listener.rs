@@ -2,20 +2,21 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::Instrument;
 
-use crate::connection;
 use crate::context::Context;
-use crate::limiter::ConnectionPermit;
+use crate::http::{self, Version, Visit};
+use crate::limiter::TurnedAway;
+use crate::{connection, proxy, tls};
 
 /// After a failed accept (no file descriptors, for example) this long nothing is accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -24,34 +25,66 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_sec
 /// Label of the channel binding `tls-exporter` (RFC 9266).
 const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// Where connections come in: with TLS and, if it was asked for, without.
+/// Where connections come in.
 pub(crate) struct Listeners {
+    /// TLS: the Mildam socket, and HTTP for everybody else.
     pub(crate) tls: TcpListener,
     pub(crate) config: Arc<ServerConfig>,
+    /// The Mildam socket without TLS.
     pub(crate) plain: Option<TcpListener>,
+    /// HTTP without TLS, for a proxy that ends TLS.
+    pub(crate) http: Option<TcpListener>,
 }
 
-/// What lies under the protocol: TLS, or nothing.
-type Carrier = Option<Arc<ServerConfig>>;
+/// Through which listener a connection came.
+#[derive(Clone, Debug)]
+enum Door {
+    Tls(Arc<ServerConfig>),
+    Plain,
+    Http,
+}
 
-impl Listeners {
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Carrier)> {
-        let plain = async {
-            match &self.plain {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            accepted = self.tls.accept() => {
-                let (stream, address) = accepted?;
-                Ok((stream, address, Some(Arc::clone(&self.config))))
-            }
-            accepted = plain => {
-                let (stream, address) = accepted?;
-                Ok((stream, address, None))
+impl Door {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Tls(_) => "tls",
+            Self::Plain => "plain",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl Door {
+    /// What somebody is told who is not served. Before TLS nothing can be said that the peer would
+    /// understand.
+    fn last_words(&self, turned_away: TurnedAway) -> Vec<u8> {
+        match self {
+            Self::Tls(_) => Vec::new(),
+            Self::Plain => turned_away.last_words(),
+            Self::Http => {
+                let seconds = turned_away.retry_after();
+                let head = "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0";
+                format!("{head}\r\nRetry-After: {seconds}\r\n\r\n").into_bytes()
             }
         }
+    }
+}
+
+impl Listeners {
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Door)> {
+        let ((stream, peer), door) = tokio::select! {
+            accepted = self.tls.accept() => (accepted?, Door::Tls(Arc::clone(&self.config))),
+            accepted = accept_if_there(self.plain.as_ref()) => (accepted?, Door::Plain),
+            accepted = accept_if_there(self.http.as_ref()) => (accepted?, Door::Http),
+        };
+        Ok((stream, peer, door))
+    }
+}
+
+async fn accept_if_there(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -64,11 +97,11 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
             let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
             Some((permit, listeners.accept().await))
         };
-        let (permit, stream, address, carrier) = tokio::select! {
+        let (permit, (stream, peer, door)) = tokio::select! {
             () = context.draining.cancelled() => return,
             accepted = accepted => match accepted {
                 None => return,
-                Some((permit, Ok((stream, address, carrier)))) => (permit, stream, address, carrier),
+                Some((permit, Ok(accepted))) => (permit, accepted),
                 Some((_, Err(error))) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -76,24 +109,31 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
                 }
             },
         };
-        let admitted = match context.limiter.admit(address.ip()) {
+        let peer = proxy::plain(peer.ip());
+        // On whose behalf a proxy connects is known later.
+        let admitted =
+            if context.proxies.trust(peer) { Ok(None) } else { context.limiter.admit(peer).map(Some) };
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(turned_away) => {
                 tracing::debug!(reason = %turned_away, "a connection was turned away");
-                // Before TLS nothing can be said that the peer would understand.
-                if carrier.is_none() {
-                    say_at_once(stream, &turned_away.last_words());
-                }
+                say_at_once(stream, &door.last_words(turned_away));
                 continue;
             }
         };
         number = number.wrapping_add(1);
-        let span = tracing::info_span!("connection", number, tls = carrier.is_some());
-        let served = serve(stream, carrier, admitted, Arc::clone(&context));
+        let span = tracing::info_span!("connection", number, door = door.name());
+        let visit = Visit {
+            peer,
+            admitted: Arc::new(Mutex::new(admitted)),
+            binding: None,
+            deadline: Instant::now() + context.limits.set_up,
+            permit: Arc::new(permit),
+            context: Arc::clone(&context),
+        };
         let ending = context.ending.clone();
         let task = async move {
-            let _permit = permit;
-            ending.run_until_cancelled(served).await;
+            ending.run_until_cancelled(serve(stream, door, visit)).await;
         };
         context.tasks.spawn(task.instrument(span));
     }
@@ -105,27 +145,58 @@ fn say_at_once(stream: TcpStream, words: &[u8]) {
     let _ = stream.into_std().and_then(|mut stream| stream.write_all(words));
 }
 
-async fn serve(stream: TcpStream, carrier: Carrier, admitted: ConnectionPermit, context: Arc<Context>) {
-    let deadline = Instant::now() + context.limits.set_up;
+async fn serve(mut stream: TcpStream, door: Door, mut visit: Visit) {
     // Neither is needed for correctness; a system that refuses them is served all the same.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-    let Some(config) = carrier else {
-        return connection::serve(stream, None, deadline, admitted, context).await;
-    };
-    let tls = TlsAcceptor::from(config);
-    let accepted = tokio::select! {
-        accepted = tokio::time::timeout_at(deadline, tls.accept(stream)) => accepted,
-        () = context.draining.cancelled() => return,
-    };
-    let stream = match accepted {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::info!(%error, "TLS failed"),
-        Err(_) => return tracing::info!("TLS took too long"),
+    let context = Arc::clone(&visit.context);
+    if context.proxies.announces(visit.peer) {
+        match in_time(&visit, proxy::read_header(&mut stream)).await {
+            Some(Ok(peer)) => visit.peer = peer.unwrap_or(visit.peer),
+            Some(Err(error)) => return tracing::info!(%error, "a proxy announced nobody"),
+            None => return,
+        }
+    }
+    match door {
+        Door::Plain => match visit.enter(visit.peer) {
+            Ok(admitted) => connection::serve(stream, None, visit.deadline, admitted, context).await,
+            Err(turned_away) => say_at_once(stream, &turned_away.last_words()),
+        },
+        Door::Http => http::serve(stream, Version::One, visit).await,
+        Door::Tls(config) => serve_tls(stream, config, visit).await,
+    }
+}
+
+async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, mut visit: Visit) {
+    let stream = match in_time(&visit, TlsAcceptor::from(config).accept(stream)).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => return tracing::info!(%error, "TLS failed"),
+        None => return,
     };
     let (_, session) = stream.get_ref();
     match session.export_keying_material([0; 32], BINDING_LABEL, Some(&[])) {
-        Ok(binding) => connection::serve(stream, Some(binding), deadline, admitted, context).await,
-        Err(error) => tracing::error!(%error, "TLS gave no channel binding"),
+        Ok(binding) => visit.binding = Some(binding),
+        Err(error) => return tracing::error!(%error, "TLS gave no channel binding"),
+    }
+    match session.alpn_protocol() {
+        Some(tls::SOCKET) => {
+            if let Ok(admitted) = visit.enter(visit.peer) {
+                let Visit { binding, deadline, context, .. } = visit;
+                connection::serve(stream, binding, deadline, admitted, context).await;
+            }
+        }
+        Some(tls::HTTP_2) => http::serve(stream, Version::Two, visit).await,
+        // Who names no protocol is taken for a browser or one of the many WebSocket clients.
+        _ => http::serve(stream, Version::One, visit).await,
+    }
+}
+
+/// What must happen before the time for the set-up is over, and before the relay stops.
+async fn in_time<T>(visit: &Visit, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = timeout_at(visit.deadline, work) => {
+            done.inspect_err(|_| tracing::info!("it took too long to set up")).ok()
+        }
+        () = visit.context.draining.cancelled() => None,
     }
 }

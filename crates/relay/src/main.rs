@@ -2,13 +2,16 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use mildam_protocol::link::Invitation;
 use mildam_relay::config::Settings;
-use mildam_relay::{Ready, Relay};
+use mildam_relay::{Keys, Ready, Relay};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -23,9 +26,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the relay until it is told to stop.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print the server link of the last start again.
     Link(Link),
+    /// Look at the relay's key and its certificate for TLS, and change them.
+    Cert(Cert),
 }
 
 #[derive(Debug, Args)]
@@ -39,9 +44,27 @@ struct Serve {
     /// Where the protocol is served without TLS [default: nowhere].
     #[arg(long, value_name = "ADDR")]
     plain_listen: Option<SocketAddr>,
-    /// The host name or address that stands in the server link.
-    #[arg(long, value_name = "HOST")]
-    public_host: Option<String>,
+    /// Where HTTP and WebSocket are served without TLS, for a proxy that ends TLS [default: nowhere].
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<SocketAddr>,
+    /// The port in the server link, if people reach the relay at another than the one it listens on.
+    #[arg(long, value_name = "PORT")]
+    public_port: Option<NonZeroU16>,
+    #[command(flatten)]
+    names: Names,
+    /// A certificate and its chain from elsewhere, in PEM; reloaded when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// A network of proxies whose word on where a connection comes from is taken, as in 10.0.0.0/8; can
+    /// be given several times.
+    #[arg(long = "trusted-proxy", value_name = "NETWORK")]
+    trusted_proxies: Vec<IpNet>,
+    /// Those proxies begin each connection with a header of the PROXY protocol.
+    #[arg(long, requires = "trusted_proxies")]
+    proxy_protocol: bool,
     /// What the relay calls itself.
     #[arg(long)]
     name: Option<String>,
@@ -54,6 +77,50 @@ struct Serve {
     /// What to log on standard error, such as "warn" or "mildam_relay=debug".
     #[arg(long, env = "RUST_LOG", value_name = "FILTER")]
     log: Option<String>,
+}
+
+/// What the relay is called from outside.
+#[derive(Debug, Args)]
+struct Names {
+    /// The host name or address that stands in the server link and in the certificate.
+    #[arg(long, value_name = "HOST")]
+    public_host: Option<String>,
+    /// One more name or address for the relay's own certificate; can be given several times.
+    #[arg(long = "tls-name", value_name = "HOST")]
+    tls_names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Cert {
+    #[command(subcommand)]
+    action: CertAction,
+    /// The data directory of the relay.
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+    /// The configuration file of the relay.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum CertAction {
+    /// Show the fingerprint of the relay's key, and what the certificate says.
+    Show,
+    /// Make the relay's own certificate anew, under a new key. The link stays as it is.
+    New(Names),
+    /// Make a key and a request that an authority makes a certificate of.
+    Request(Names),
+    /// Put a certificate from an authority into use.
+    Install {
+        /// The certificate and its chain, in PEM.
+        certificate: PathBuf,
+        /// Its private key, in PEM [default: that of the last request].
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Replace the relay's key itself, because it was stolen: the link changes, and all people are asked
+    /// whether they trust the new one. The relay must not run.
+    ReplaceServerKey,
 }
 
 #[derive(Debug, Args)]
@@ -69,8 +136,9 @@ struct Link {
 fn main() -> ExitCode {
     // Usage errors end the program here, with status 2.
     let outcome = match Arguments::parse().command {
-        Command::Serve(arguments) => serve(arguments),
+        Command::Serve(arguments) => serve(*arguments),
         Command::Link(arguments) => print_link(arguments),
+        Command::Cert(arguments) => cert(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,12 +156,24 @@ fn settings(flags: Settings, file: Option<PathBuf>) -> anyhow::Result<Settings> 
     })
 }
 
+/// A list that a flag can be given for several times, or nothing if it was not.
+fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
+    (!values.is_empty()).then_some(values)
+}
+
 fn serve(arguments: Serve) -> anyhow::Result<()> {
     let flags = Settings {
         data: arguments.data,
         listen: arguments.listen,
         plain_listen: arguments.plain_listen,
-        public_host: arguments.public_host,
+        http_listen: arguments.http_listen,
+        public_host: arguments.names.public_host,
+        public_port: arguments.public_port,
+        tls_names: given(arguments.names.tls_names),
+        tls_certificate: arguments.tls_certificate,
+        tls_key: arguments.tls_key,
+        trusted_proxies: given(arguments.trusted_proxies),
+        proxy_protocol: arguments.proxy_protocol.then_some(true),
         name: arguments.name,
         json: arguments.json.then_some(true),
         log: arguments.log,
@@ -120,19 +200,24 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
 
 /// Tells whoever started the relay that it is ready.
 fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
-    if let Some(plain) = ready.plain.filter(|plain| !plain.ip().is_loopback()) {
-        tracing::warn!(
-            address = %plain,
-            "plain TCP is open to other machines: anybody in between sees who talks when"
-        );
+    for (what, address) in [("plain TCP", ready.plain), ("HTTP without TLS", ready.http)] {
+        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+            tracing::warn!(
+                %address,
+                "{what} is open to other machines: anybody in between sees who talks when"
+            );
+        }
     }
+    let invitation = Invitation { link: ready.link.clone(), account: None }.to_https();
     let mut out = std::io::stdout().lock();
     if json {
         let line = serde_json::json!({
             "event": "ready",
             "tls": ready.tls.to_string(),
             "plain": ready.plain.map(|plain| plain.to_string()),
+            "http": ready.http.map(|http| http.to_string()),
             "link": ready.link.to_string(),
+            "invitation": invitation,
         });
         writeln!(out, "{line}")?;
     } else {
@@ -140,8 +225,13 @@ fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
         if let Some(plain) = ready.plain {
             writeln!(out, "Without TLS it is on {plain}.")?;
         }
+        if let Some(http) = ready.http {
+            writeln!(out, "For a proxy that ends TLS it is on {http}.")?;
+        }
         writeln!(out, "\nThis link lets people connect; hand it to them as it is:\n")?;
         writeln!(out, "  {}\n", ready.link)?;
+        writeln!(out, "As a page for those who do not have Mildam yet:\n")?;
+        writeln!(out, "  {invitation}\n")?;
         writeln!(out, "Ctrl+C stops the relay.")?;
     }
     Ok(out.flush()?)
@@ -201,4 +291,64 @@ fn print_link(arguments: Link) -> anyhow::Result<()> {
         Some(link) => Ok(writeln!(std::io::stdout(), "{link}")?),
         None => bail!("there is no link in {} yet: start the relay once", data.display()),
     }
+}
+
+fn cert(arguments: Cert) -> anyhow::Result<()> {
+    let flags = Settings { data: arguments.data, ..Settings::default() };
+    let flags = match &arguments.action {
+        CertAction::New(names) | CertAction::Request(names) => Settings {
+            public_host: names.public_host.clone(),
+            tls_names: given(names.tls_names.clone()),
+            ..flags
+        },
+        _ => flags,
+    };
+    let keys = Keys::open(settings(flags, arguments.config)?.into_config()?)?;
+    let mut out = std::io::stdout().lock();
+    match arguments.action {
+        CertAction::Show => {}
+        CertAction::New(_) => keys.renew()?,
+        CertAction::Request(_) => {
+            let request = keys.request()?;
+            writeln!(out, "Give this file to the authority: {}", request.file.display())?;
+            writeln!(out, "It asks for: {}", request.names.join(", "))?;
+            writeln!(out, "Its private key stays here: {}", request.key.display())?;
+            writeln!(out, "With what comes back: mildam-relay cert install FILE")?;
+            return Ok(());
+        }
+        CertAction::Install { certificate, key } => {
+            let installed = keys.install(&certificate, key.as_deref())?;
+            if installed.own {
+                writeln!(out, "This one was issued by the relay itself.")?;
+            }
+        }
+        CertAction::ReplaceServerKey => {
+            let keys = keys.replace_server_key()?;
+            writeln!(out, "The relay has a new key. Start it, and give everybody its new link.\n")?;
+            return show(&mut out, &keys);
+        }
+    }
+    show(&mut out, &keys)
+}
+
+/// What `openssl x509` would say of it, and the fingerprint that it knows nothing of.
+fn show(out: &mut impl Write, keys: &Keys) -> anyhow::Result<()> {
+    writeln!(out, "Server key (in the link):  {}", keys.fingerprint())?;
+    let Some(shown) = keys.describe()? else {
+        return Ok(writeln!(out, "There is no certificate yet: the relay makes one when it starts.")?);
+    };
+    let issuer = if shown.own { "this relay's server key" } else { shown.issuer.as_str() };
+    writeln!(out, "Certificate:               {}", keys.file().display())?;
+    writeln!(out, "  subject                  {}", shown.subject)?;
+    writeln!(out, "  issued by                {issuer}")?;
+    writeln!(out, "  names                    {}", shown.names.join(", "))?;
+    writeln!(out, "  valid                    {} to {}", shown.not_before.date(), shown.not_after.date())?;
+    writeln!(out, "  SHA-256                  {}", colons(shown.fingerprint.as_bytes()))?;
+    Ok(writeln!(out, "  SHA-256 of its key       {}", shown.key_fingerprint)?)
+}
+
+/// As browsers and openssl write a fingerprint.
+fn colons(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
 }

@@ -1,6 +1,7 @@
 //! The relay as a whole: opening, serving, draining.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,9 @@ use crate::data_dir::{self, DataDir, DataDirError};
 use crate::identity;
 use crate::limiter::{self, Limiter};
 use crate::listener::{self, Listeners};
+use crate::proxy::Proxies;
 use crate::store::{SqliteStore, StoreError};
+use crate::tls::{Certificates, TlsError};
 
 /// How long connections may take to finish what is in hand.
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
@@ -33,7 +36,10 @@ pub enum RelayError {
     /// The database.
     #[error("the database cannot be used: {0}")]
     Store(#[from] StoreError),
-    /// The server key, its certificate, or the relay's secrets.
+    /// The certificate for TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server key or the relay's secrets.
     #[error("{0}")]
     Identity(String),
     /// An address to listen on.
@@ -59,6 +65,8 @@ pub struct Ready {
     pub tls: SocketAddr,
     /// The address that serves plain TCP, if one was asked for.
     pub plain: Option<SocketAddr>,
+    /// The address that serves HTTP and WebSocket without TLS, if one was asked for.
+    pub http: Option<SocketAddr>,
     /// What people enter to connect.
     pub link: ServerLink,
 }
@@ -67,6 +75,7 @@ pub struct Ready {
 pub struct Relay {
     ready: Ready,
     listeners: Listeners,
+    certificates: Arc<Certificates>,
     permits: Arc<Semaphore>,
     context: Arc<Context>,
     /// Held until everything is closed.
@@ -101,31 +110,31 @@ impl Relay {
     /// # Errors
     /// [`RelayError`].
     pub async fn bind(config: Config) -> Result<Self, RelayError> {
-        let host = config.public_host.clone();
-        let path = config.data.clone();
-        let (data, key, secrets, passwords, tls) = tokio::task::spawn_blocking(move || {
-            let data = DataDir::open(&path)?;
-            let key = identity::server_key(&data)?;
-            let secrets = identity::secrets(&data)?;
-            let passwords = identity::password_keys(&data)?;
-            let tls = identity::tls_config(&key, host.as_deref())?;
-            Ok::<_, RelayError>((data, key, secrets, passwords, tls))
-        })
-        .await??;
-        let store = SqliteStore::open(&data.file(data_dir::DATABASE)).await?;
         let listener = match config.listen {
             Some(address) => listen(address).await?,
             None => listen_everywhere().await?,
         };
-        let plain = match config.plain_listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
+        let plain = listen_if_asked(config.plain_listen).await?;
+        let http = listen_if_asked(config.http_listen).await?;
         let tls_address = address_of(&listener)?;
         let plain_address = plain.as_ref().map(address_of).transpose()?;
+        let http_address = http.as_ref().map(address_of).transpose()?;
         let host = config.public_host.unwrap_or_else(|| reachable(tls_address.ip()).to_string());
-        let link = ServerLink::new(&host, tls_address.port(), key.fingerprint())
-            .map_err(|_| RelayError::Host(host))?;
+        let port = config.public_port.map_or(tls_address.port(), NonZeroU16::get);
+        let names = identity::names(Some(&host), &config.tls_names);
+        let (path, named) = (config.data, config.tls_files);
+        let (data, key, secrets, passwords, certificates) = tokio::task::spawn_blocking(move || {
+            let data = DataDir::open(&path)?;
+            let key = identity::server_key(&data)?;
+            let secrets = identity::secrets(&data)?;
+            let passwords = identity::password_keys(&data)?;
+            let certificates = Certificates::open(&path, named, &key, names)?;
+            Ok::<_, RelayError>((data, key, secrets, passwords, Arc::new(certificates)))
+        })
+        .await??;
+        let tls = certificates.server_config().map_err(|error| RelayError::Identity(error.to_string()))?;
+        let store = SqliteStore::open(&data.file(data_dir::DATABASE)).await?;
+        let link = ServerLink::new(&host, port, key.fingerprint()).map_err(|_| RelayError::Host(host))?;
         data.write(data_dir::LINK, format!("{link}\n").as_bytes())?;
         let switchboard = Arc::new(Switchboard::default());
         let context = Context {
@@ -142,10 +151,12 @@ impl Relay {
             ending: CancellationToken::new(),
             limiter: Arc::new(Limiter::new(&config.limits, &config.stopwatch)),
             limits: Arc::new(config.limits),
+            proxies: Proxies::new(config.trusted_proxies, config.proxy_protocol),
         };
         Ok(Self {
-            ready: Ready { tls: tls_address, plain: plain_address, link },
-            listeners: Listeners { tls: listener, config: tls, plain },
+            ready: Ready { tls: tls_address, plain: plain_address, http: http_address, link },
+            listeners: Listeners { tls: listener, config: tls, plain, http },
+            certificates,
             permits: Arc::new(Semaphore::new(context.limits.connections.min(Semaphore::MAX_PERMITS))),
             context: Arc::new(context),
             data,
@@ -167,6 +178,7 @@ impl Relay {
         let Context { tasks, draining, ending, store, .. } = &*self.context;
         tasks.spawn(listener::accept(self.listeners, self.permits, Arc::clone(&self.context)));
         tasks.spawn(limiter::sweep(Arc::clone(&self.context)));
+        tasks.spawn(self.certificates.follow(draining.clone()));
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             // A relay that stores nothing is better stopped, and started again by whoever watches.
@@ -204,6 +216,13 @@ async fn listen_everywhere() -> Result<TcpListener, RelayError> {
     match listen(all).await {
         Ok(listener) => Ok(listener),
         Err(_) => listen(all_of_version_4).await,
+    }
+}
+
+async fn listen_if_asked(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RelayError> {
+    match address {
+        Some(address) => listen(address).await.map(Some),
+        None => Ok(None),
     }
 }
 

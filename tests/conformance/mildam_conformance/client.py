@@ -9,7 +9,7 @@ from typing import Any
 
 from . import epochs, opaque, recovery
 from .canonical import Refused, b64, to_json, unb64
-from .connection import Answered, Connection, Plain, Tls, parse_link
+from .connection import Answered, Connection, Plain, Tls, Wss, parse_link
 from .primitives import Ed25519, RsaPrivate, XWing
 from .records import (
     Certificate,
@@ -42,13 +42,13 @@ class Client:
         self._receipts: list[Receipt] = []
         self._connection = self._connect()
 
-    def _connect(self, plain: str | None = None) -> Connection:
-        """By TLS, or to the address of the plain listener."""
+    def _connect(self, over: str = "tls", plain: str | None = None) -> Connection:
+        """By TLS, by a WebSocket in TLS, or to the address of the plain listener."""
         host, port, fingerprint = parse_link(self._link)
-        if plain:
-            plain_host, _, plain_port = plain.rpartition(":")
-            return Connection(Plain, plain_host, int(plain_port), fingerprint)
-        return Connection(Tls, host, port, fingerprint)
+        if over == "tcp":
+            host, _, number = (plain or "").rpartition(":")
+            return Connection(Plain, host, int(number), fingerprint)
+        return Connection({"tls": Tls, "wss": Wss}[over], host, port, fingerprint)
 
     def _request(self, command: str, **data: Any) -> Any:
         return self._connection.request(command, **data)
@@ -96,10 +96,12 @@ class Client:
         signed = login_bytes(self._me.account, self._me.id, self._connection.transcript)
         return b64(self._me.key.sign(signed))
 
-    def log_in(self, password: str, plain: str | None = None, spoil: bool = False) -> dict:
+    def log_in(
+        self, password: str, over: str = "tls", plain: str | None = None, spoil: bool = False
+    ) -> dict:
         """On a new connection. A spoiled login is one that the server must notice."""
         self._connection.close()
-        self._connection = self._connect(plain)
+        self._connection = self._connect(over, plain)
         account = self._me.account
         login = opaque.Login(account, password)
         started = self._request("log_in_start", account=account, password=b64(login.ke1))

@@ -8,12 +8,23 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    Request,
+)
 
 from .canonical import Refused, sha256, unb64
 from .primitives import RsaPrivate, same
 from .session import ClientSetUp, Session
 
 ALPN = b"mildam/1"
+# A WebSocket message of another client's may not be longer.
+MESSAGE_LIMIT = 65_536
 SET_UP_LIMIT = 16_384
 LIMIT = 8_388_608
 # Only bounds failures: nothing becomes true by waiting.
@@ -52,19 +63,35 @@ class Plain:
         self._socket.close()
 
 
+# X509_V_ERR_...: names and dates do not count, nor that nobody else vouches for the server's key.
+NOT_YET_VALID, EXPIRED, SELF_SIGNED, SELF_SIGNED_ABOVE = 9, 10, 18, 19
+
+
+def accepts(fingerprint: bytes):
+    """A certificate of the server's key, or one that it issued. OpenSSL asks from the top of the chain
+    down, after it has checked each signature."""
+    vouched = False
+
+    def accept(_connection, certificate, error: int, depth: int, _ok) -> bool:
+        nonlocal vouched
+        key = certificate.to_cryptography().public_key()
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        vouched = vouched or same(sha256(spki), fingerprint)
+        if error not in (0, NOT_YET_VALID, EXPIRED, SELF_SIGNED, SELF_SIGNED_ABOVE):
+            return False
+        return vouched and depth <= 1
+
+    return accept
+
+
 class Tls:
+    alpn = ALPN
+
     def __init__(self, host: str, port: int, fingerprint: bytes):
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_alpn_protos([ALPN])
-
-        def accept(_connection, certificate, _error, depth: int, _ok) -> bool:
-            # Names and dates do not count, and neither does who signed the certificate.
-            key = certificate.to_cryptography().public_key()
-            spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-            return depth == 0 and same(sha256(spki), fingerprint)
-
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, accept)
+        context.set_alpn_protos([self.alpn])
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, accepts(fingerprint))
         # Without Python's timeout, which would make the socket non-blocking below OpenSSL.
         self._socket = socket.create_connection((host, port))
         seconds = PATIENCE.to_bytes(8, "little") + bytes(8)
@@ -73,7 +100,7 @@ class Tls:
         self._tls = SSL.Connection(context, self._socket)
         self._tls.set_connect_state()
         self._tls.do_handshake()
-        if self._tls.get_alpn_proto_negotiated() != ALPN:
+        if self._tls.get_alpn_proto_negotiated() != self.alpn:
             raise Refused("incompatible", "ALPN")
         self.binding = self._tls.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
 
@@ -88,6 +115,48 @@ class Tls:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class Wss(Tls):
+    """The same bytes in the binary messages of a WebSocket, inside TLS."""
+
+    alpn = b"http/1.1"
+
+    def __init__(self, host: str, port: int, fingerprint: bytes):
+        super().__init__(host, port, fingerprint)
+        self._web_socket = WSConnection(ConnectionType.CLIENT)
+        self._heard = bytearray()
+        asked = Request(host=f"{host}:{port}", target="/ws", subprotocols=["mildam.1"])
+        super().send(self._web_socket.send(asked))
+        self._hear(AcceptConnection)
+
+    def _hear(self, awaited: type) -> None:
+        """Reads until something of this kind has come, or the end."""
+        while True:
+            data = super().receive(65_536)
+            self._web_socket.receive_data(data or None)
+            found = False
+            for event in self._web_socket.events():
+                found = found or isinstance(event, awaited | CloseConnection)
+                if isinstance(event, BytesMessage):
+                    self._heard += event.data
+                elif isinstance(event, Ping):
+                    super().send(self._web_socket.send(event.response()))
+                elif isinstance(event, RejectConnection):
+                    raise Refused("incompatible", f"HTTP {event.status_code}")
+            if found or not data:
+                return
+
+    def send(self, data: bytes) -> None:
+        for at in range(0, len(data), MESSAGE_LIMIT):
+            super().send(self._web_socket.send(BytesMessage(data[at : at + MESSAGE_LIMIT])))
+
+    def receive(self, limit: int) -> bytes:
+        if not self._heard:
+            self._hear(BytesMessage)
+        taken = bytes(self._heard[:limit])
+        del self._heard[:limit]
+        return taken
 
 
 class Frames:

@@ -104,7 +104,10 @@ fn a_sign_up_whose_answer_is_lost_is_done_again() -> Outcome {
     let answer = alice.run(&arguments, Some(&alice.password()))?;
     assert_eq!(answer.code, 3, "{answer:?}");
     stage.middle.lift(rule);
+    alice.done(&["connect", stage.scene.relay.link()])?;
     alice.run(&arguments, Some(&alice.password()))?.done()?;
+    stage.devices.lend(&alice)?;
+    alice.done(&["connect", stage.middle.link()])?;
     let bob = stage.person("bob")?;
     stage.scene.befriend(&alice, &bob)?;
     let room = alice.direct(&bob)?;

@@ -19,7 +19,7 @@ fn fork(stage: &mut Stage) -> Result<Fork> {
     copy(relay.data(), &folder)?;
     relay.restart()?;
     let fork = Relay::start(&folder)?;
-    Ok(Fork { middle: MaliciousRelay::before(&fork)?, _relay: fork })
+    Ok(Fork { middle: MaliciousRelay::before(&fork, stage.devices.clone())?, _relay: fork })
 }
 
 /// Alice and Bob who have talked, Bob on a relay of his own since, with two messages that only he

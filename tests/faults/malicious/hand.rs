@@ -29,7 +29,8 @@ pub struct Hand {
     pub directory: BTreeMap<AccountId, KnownAccount>,
     signer: SigningKey,
     rooms: BTreeMap<String, Vec<u8>>,
-    session: Value,
+    /// The session's id.
+    pub session: Value,
 }
 
 impl Hand {
@@ -102,8 +103,9 @@ impl Hand {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(relay.plain()?).await?;
-            let (mut reader, mut writer) = wire::connect(tokio::io::split(stream), &key).await?;
-            for (id, command, data) in [(1, "attach", &json!({})), (2, command, data)] {
+            let (mut reader, mut writer, transcript) = wire::connect(tokio::io::split(stream), &key).await?;
+            let attach = json!({"proof": self.secrets.sign_attach_proof(&transcript)});
+            for (id, command, data) in [(1, "attach", &attach), (2, command, data)] {
                 let request = json!({"command": command, "id": id, "session": self.session, "data": data});
                 writer.request(&request).await?;
             }

@@ -1,5 +1,8 @@
 //! A relay that was taken over: it stands in the relay's place with the relay's own key, reads
 //! every request, answer and push, and does with them what a test tells it to.
+//!
+//! It keeps its records in the true relay behind it. That one, too, lets nobody use a session without
+//! the key of its device, so the machine in the middle is lent these keys, for this and nothing else.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,8 +10,10 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
+use mildam_e2ee::DeviceSecrets;
 use mildam_protocol::ServerLink;
-use mildam_tests::Relay;
+use mildam_protocol::records::Hash;
+use mildam_tests::{Person, Relay};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
@@ -18,6 +23,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsAcceptor;
 
+use super::hand::Hand;
 use super::wire::{self, Answer, Reader, RelayKey, Writer};
 
 /// Something on its way between a client and the relay.
@@ -65,6 +71,27 @@ pub enum Fate {
 
 type Rule = Box<dyn FnMut(&mut Traffic) -> Fate + Send>;
 
+/// Whose proof stands in for a client's, by session.
+#[derive(Clone, Default)]
+pub struct Devices(Arc<Mutex<HashMap<String, DeviceSecrets>>>);
+
+impl Devices {
+    /// Takes the key of a person's device.
+    pub fn lend(&self, person: &Person) -> Result<()> {
+        let hand = Hand::of(person)?;
+        let session = hand.session.as_str().context("a session")?.to_owned();
+        lock(&self.0).insert(session, hand.secrets);
+        Ok(())
+    }
+
+    /// The proof that lets a connection use a session.
+    fn proof(&self, session: &Value, transcript: &Hash) -> Result<Value> {
+        let devices = lock(&self.0);
+        let secrets = session.as_str().and_then(|session| devices.get(session));
+        Ok(json!(secrets.context("nobody's session")?.sign_attach_proof(transcript)))
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     /// Each with its number.
@@ -85,13 +112,13 @@ pub struct MaliciousRelay {
     link: String,
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl MaliciousRelay {
     /// Stands in front of a relay, with the key from its folder.
-    pub fn before(relay: &Relay) -> Result<Self> {
+    pub fn before(relay: &Relay, devices: Devices) -> Result<Self> {
         let der = fs::read(relay.data().join("server-key.der"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
@@ -103,6 +130,7 @@ impl MaliciousRelay {
         let place = Arc::new(Place {
             tls: tls(&der)?,
             key: RelayKey::from_pkcs8(&der)?,
+            devices,
             shared: Arc::clone(&shared),
         });
         runtime.spawn(async move {
@@ -227,6 +255,7 @@ enum News {
 struct Place {
     tls: TlsAcceptor,
     key: RelayKey,
+    devices: Devices,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -243,7 +272,7 @@ impl Place {
         let upstream = lock(&self.shared).upstream.clone();
         let upstream = TcpStream::connect(upstream).await?;
         upstream.set_nodelay(true)?;
-        let (from_relay, to_relay) = wire::connect(split(upstream), &self.key).await?;
+        let (from_relay, to_relay, transcript) = wire::connect(split(upstream), &self.key).await?;
         let (sender, news) = unbounded_channel();
         let ears = [
             tokio::spawn(hear_client(from_client, sender.clone())),
@@ -251,7 +280,9 @@ impl Place {
         ];
         let shared = Arc::clone(&self.shared);
         let account = String::new();
-        let between = Between { shared, account, asked: HashMap::new(), to_client, to_relay, sender };
+        let asked = HashMap::new();
+        let devices = self.devices.clone();
+        let between = Between { shared, account, asked, devices, transcript, to_client, to_relay, sender };
         let outcome = between.run(news).await;
         // Each of them holds one half of a connection, which ends only without it.
         ears.iter().for_each(tokio::task::JoinHandle::abort);
@@ -279,6 +310,9 @@ struct Between<C, R> {
     account: String,
     /// Commands in hand: name and data, by the client's number.
     asked: HashMap<u64, (String, Value)>,
+    devices: Devices,
+    /// Of the connection to the relay.
+    transcript: Hash,
     to_client: Writer<C>,
     to_relay: Writer<R>,
     sender: UnboundedSender<News>,
@@ -326,6 +360,11 @@ impl<C: AsyncWrite + Unpin, R: AsyncWrite + Unpin> Between<C, R> {
         };
         match self.judge(&mut traffic) {
             Fate::Pass => {
+                if traffic.name == "attach" {
+                    let session = request.get("session").cloned().unwrap_or_default();
+                    let proof = self.devices.proof(&session, &self.transcript)?;
+                    traffic.data.as_object_mut().context("no data")?.insert("proof".to_owned(), proof);
+                }
                 if let Some(fields) = request.as_object_mut() {
                     fields.insert("data".to_owned(), traffic.data);
                 }

@@ -10,7 +10,7 @@ use data_encoding::BASE64URL_NOPAD as B64;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use mildam_protocol::frame;
-use mildam_protocol::records::Canonical;
+use mildam_protocol::records::{Canonical, Hash};
 use rand_core::Rng as _;
 use rsa::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _};
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
@@ -131,13 +131,15 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
 
 fn answer_aad(direction: &mut Direction, answer: &Answer) -> Canonical {
     let text = |field: &str| answer.get(field).and_then(Value::as_str);
-    let id = answer.get("id").and_then(Value::as_u64).map(u64::to_be_bytes);
+    let number = |field: &str| answer.get(field).and_then(Value::as_u64).map(u64::to_be_bytes);
+    let (id, retry_after) = (number("id"), number("retry_after"));
     direction
         .next("mildam/answer/v1")
         .text(text("status").unwrap_or_default())
         .optional(id.as_ref().map(<[u8; 8]>::as_slice))
         .optional(text("code").map(str::as_bytes))
         .optional(text("message").map(str::as_bytes))
+        .optional(retry_after.as_ref().map(<[u8; 8]>::as_slice))
 }
 
 async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>> {
@@ -242,11 +244,12 @@ pub async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     ))
 }
 
-/// Plays a client towards the relay, without TLS. Any RSA key will do as this client's own.
+/// Plays a client towards the relay, without TLS. Any RSA key will do as this client's own. What comes
+/// back beside the session is the hash of the connection's set-up.
 pub async fn connect<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     (mut read, mut write): (R, W),
     key: &RelayKey,
-) -> Result<(Reader<R>, Writer<W>)> {
+) -> Result<(Reader<R>, Writer<W>, Hash)> {
     let greeting = receive(&mut read).await?;
     let answer = json!({"publicKey": B64.encode(&key.spki), "nonce": B64.encode(&nonce())});
     let answer = answer.to_string().into_bytes();
@@ -261,5 +264,6 @@ pub async fn connect<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     Ok((
         Reader { stream: read, direction: Direction::new(agreed.key(1))? },
         Writer { stream: write, direction: Direction::new(agreed.key(0))? },
+        Hash::from_bytes(agreed.transcript),
     ))
 }

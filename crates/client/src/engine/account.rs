@@ -118,10 +118,12 @@ impl Engine {
         if known.as_ref() != Some(&link) || self.wire.is_none() {
             self.wire = None;
             self.down = Error::offline();
+            let offered = self.forget_offered_key();
             self.link.send_replace(Some(link.clone()));
             if let Err(error) = self.connected().await {
-                // A link that does not work is not remembered.
+                // A link that does not work is not remembered, nor what its address shows.
                 self.link.send_replace(before.clone());
+                self.standing.send_modify(|standing| standing.offered_key = offered);
                 if before.is_none() {
                     self.set_connection(ConnectionState::Unconfigured).await;
                 }

@@ -6,8 +6,10 @@ use mildam_e2ee::{Body, Content, RoomError};
 use mildam_protocol::command;
 use mildam_protocol::records::{Message, RoomId};
 use mildam_vault::{Changes, OutboxRow};
+use tokio::time::Instant;
 
 use super::Engine;
+use super::put_off::Step;
 use super::rooms::{TRIES, on_the_wire};
 use crate::error::Error;
 use crate::model::Event;
@@ -16,7 +18,7 @@ use crate::store::{self, Outgoing};
 impl Engine {
     /// Sends what waits. A room whose message cannot go now holds back its later ones.
     pub(super) async fn flush(&mut self) {
-        if self.wire.is_none() || self.session.is_none() {
+        if self.wire.is_none() || self.session.is_none() || self.put_off.is_quiet(Instant::now()) {
             return;
         }
         let mut held = BTreeSet::new();
@@ -31,7 +33,8 @@ impl Engine {
             }
             if let Err(error) = Box::pin(self.send_row(row)).await {
                 tracing::info!(code = error.code(), "a message waits");
-                if error.is_offline() || error.is_session_end() {
+                self.put_off.note(&error, Step::Flush, Instant::now());
+                if error.is_offline() || error.is_session_end() || error.retry_after().is_some() {
                     return;
                 }
                 held.insert(room);

@@ -8,7 +8,9 @@ use mildam_protocol::records::{
     AccountId, ClientMessageId, Hash, LogItem, LogPosition, Receipt, ReceiptKind, RoomId,
 };
 use mildam_vault::{Changes, HistoryRow};
+use tokio::time::Instant;
 
+use super::put_off::Step;
 use super::{Engine, OpenRoom};
 use crate::error::Error;
 use crate::model::{Event, MessageContent, MessageView, Notice};
@@ -51,7 +53,7 @@ impl Engine {
                 self.meet(&summary);
             }
             if let Err(error) = self.catch_up(room).await {
-                if error.is_offline() || error.is_session_end() {
+                if error.is_offline() || error.is_session_end() || error.retry_after().is_some() {
                     return Err(error);
                 }
                 tracing::warn!(code = error.code(), "a room cannot be read");
@@ -353,6 +355,11 @@ impl Engine {
         for some in receipts.chunks(MAX_RECEIPTS) {
             if let Err(error) = self.ask(&command::ReceiptSend { receipts: some.to_vec() }).await {
                 tracing::info!(code = error.code(), "receipts were not sent");
+                if error.code() == "busy" {
+                    let due = some.iter().map(|receipt| ((receipt.room, receipt.kind), receipt.seq));
+                    self.receipts_due.extend(due);
+                    self.put_off.note(&error, Step::Flush, Instant::now());
+                }
             }
         }
     }

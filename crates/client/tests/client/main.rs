@@ -8,7 +8,9 @@
     reason = "a test that fails by panicking says where"
 )]
 
+mod busy;
 mod keys;
+mod server_key;
 mod talk;
 mod vault;
 mod world;

@@ -60,6 +60,7 @@ fn context_with(limits: Limits) -> (Arc<Context>, mpsc::UnboundedReceiver<Settle
         key: key().clone(),
         clock: Clock::system(),
         limiter: Arc::new(Limiter::new(&limits, &Stopwatch::system())),
+        proxies: crate::proxy::Proxies::default(),
         limits: Arc::new(limits),
         store: Arc::new(Held(held)),
         broker: Arc::clone(&switchboard) as _,

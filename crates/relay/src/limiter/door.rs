@@ -45,6 +45,11 @@ pub(crate) struct TurnedAway {
 }
 
 impl TurnedAway {
+    /// In so many seconds it is worth trying again.
+    pub(crate) const fn retry_after(self) -> u32 {
+        self.retry_after
+    }
+
     /// What it is told where that can be read, as a whole frame: on a connection without TLS.
     pub(crate) fn last_words(self) -> Vec<u8> {
         frame::encode(&set_up::turned_away(self.reason, self.retry_after)).unwrap_or_default()

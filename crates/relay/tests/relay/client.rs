@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::relay::{TestRelay, rng, server_key};
 
@@ -219,11 +220,27 @@ impl Client {
     }
 }
 
-/// Connects with TLS and takes whatever certificate comes; gives it along.
+/// Connects with TLS and takes whatever certificate comes; gives it along with its chain.
 pub async fn tls(
     address: SocketAddr,
     alpn: &[&[u8]],
-) -> std::io::Result<(Wire, [u8; 32], CertificateDer<'static>)> {
+) -> std::io::Result<(Wire, [u8; 32], Vec<CertificateDer<'static>>)> {
+    let (stream, binding, chain) = tls_stream(address, alpn).await?;
+    Ok((Wire::over(stream), binding, chain))
+}
+
+pub async fn tls_stream(
+    address: SocketAddr,
+    alpn: &[&[u8]],
+) -> std::io::Result<(TlsStream<TcpStream>, [u8; 32], Vec<CertificateDer<'static>>)> {
+    let stream = TcpStream::connect(address).await?;
+    tls_over(stream, alpn).await
+}
+
+pub async fn tls_over(
+    stream: TcpStream,
+    alpn: &[&[u8]],
+) -> std::io::Result<(TlsStream<TcpStream>, [u8; 32], Vec<CertificateDer<'static>>)> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -233,13 +250,12 @@ pub async fn tls(
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TcpStream::connect(address).await?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     let (_, connection) = stream.get_ref();
     let label = b"EXPORTER-Channel-Binding";
     let binding = connection.export_keying_material([0; 32], label, Some(&[])).unwrap();
-    let certificate = connection.peer_certificates().unwrap()[0].clone().into_owned();
-    Ok((Wire::over(stream), binding, certificate))
+    let chain = connection.peer_certificates().unwrap().iter().map(|one| one.clone().into_owned()).collect();
+    Ok((stream, binding, chain))
 }
 
 /// The set-up inside checks the server's key against the link, and the channel binding ties it to

@@ -11,6 +11,7 @@
 )]
 
 mod accounts;
+mod certificates;
 mod client;
 mod devices;
 mod faults;
@@ -20,8 +21,10 @@ mod limits;
 mod messages;
 mod passwords;
 mod person;
+mod port;
 mod presence;
 mod program;
+mod proxies;
 mod recovery;
 mod relay;
 mod rooms;

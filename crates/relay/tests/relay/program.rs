@@ -17,13 +17,13 @@ use crate::client::Client;
 use crate::person::{Person, texts};
 use crate::relay::server_key;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_mildam-relay");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mildam-relay");
 
 pub struct Program {
     pub child: Child,
     ready: Value,
-    link: ServerLink,
-    tls: SocketAddr,
+    pub link: ServerLink,
+    pub tls: SocketAddr,
 }
 
 impl Program {
@@ -31,7 +31,7 @@ impl Program {
         Self::start_logging(data, Stdio::null()).await
     }
 
-    async fn start_logging(data: &Path, log: Stdio) -> Self {
+    pub async fn start_logging(data: &Path, log: Stdio) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "debug", "--data"])
             .arg(data)
@@ -53,6 +53,12 @@ impl Program {
 
     pub async fn connect(&self, name: &str) -> Person {
         Person::with(self.client().await, name)
+    }
+
+    /// Stops it, and waits until it has.
+    pub async fn stop(mut self) {
+        self.signal("TERM").await;
+        assert!(self.child.wait().await.unwrap().success());
     }
 
     async fn signal(&self, name: &str) {

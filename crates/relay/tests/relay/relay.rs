@@ -92,6 +92,7 @@ pub struct TestRelay {
     pub link: ServerLink,
     pub tls: SocketAddr,
     pub plain: SocketAddr,
+    pub http: SocketAddr,
     data: TempDir,
     shutdown: CancellationToken,
     served: JoinHandle<Result<(), RelayError>>,
@@ -112,12 +113,14 @@ impl TestRelay {
         let mut config = Config::new(data.path().to_owned());
         config.listen = Some(loopback());
         config.plain_listen = Some(loopback());
+        config.http_listen = Some(loopback());
         adjust(&mut config);
         let relay = Relay::bind(config).await.unwrap();
         let ready = relay.ready().clone();
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(relay.serve(shutdown.clone()));
-        Self { link: ready.link, tls: ready.tls, plain: ready.plain.unwrap(), data, shutdown, served }
+        let (plain, http) = (ready.plain.unwrap(), ready.http.unwrap());
+        Self { link: ready.link, tls: ready.tls, plain, http, data, shutdown, served }
     }
 
     /// Where its data are.

@@ -48,7 +48,15 @@ server: ServerView | null,
 /**
  * The account, once one was made or logged in on this device.
  */
-account: AccountView | null, };
+account: AccountView | null, 
+/**
+ * Another server key that waits for a decision.
+ */
+offered_key: OfferedKeyView | null, 
+/**
+ * How the relay is reached, as long as it is.
+ */
+transport: TransportView | null, };
 
 /**
  * Where the connection to the relay stands.
@@ -211,6 +219,27 @@ messages: Array<MessageView>,
 more: boolean, };
 
 /**
+ * What a link that somebody gave leads to.
+ */
+export type InvitationView = { 
+/**
+ * Host and port of the relay, for display.
+ */
+address: string, 
+/**
+ * The fingerprint of the server's key, in base64url.
+ */
+fingerprint: string, 
+/**
+ * The server link, `mildam://host:port/#fingerprint`.
+ */
+link: string, 
+/**
+ * The account that invites, if the link names one.
+ */
+account: string | null, };
+
+/**
  * A member of a room.
  */
 export type MemberView = { 
@@ -294,6 +323,20 @@ state: MessageState, };
  * Something that concerns the whole account, and that the user should know.
  */
 export type Notice = "state_put_back" | "device_removed" | "vault_damaged" | "vault_repaired";
+
+/**
+ * Another server key than the known one, which the relay's address shows. The person has to decide:
+ * it may be new, or somebody may be in between.
+ */
+export type OfferedKeyView = { 
+/**
+ * The fingerprint of the known key, in base64url.
+ */
+known: string, 
+/**
+ * The fingerprint of the key that is shown, in base64url.
+ */
+found: string, };
 
 /**
  * Who of the friends is online, as long as there is a connection.
@@ -443,6 +486,11 @@ online: boolean, };
  * A step of the key generation at sign-up, shown as it happens.
  */
 export type SignUpStep = "identity_key" | "wrap_key" | "device_key" | "pre_key" | "sealing" | "registering" | "done";
+
+/**
+ * How the bytes get to the relay.
+ */
+export type TransportView = "tls" | "wss";
 
 /**
  * How far somebody's identity is known.

@@ -1,0 +1,82 @@
+//! The protocol over a WebSocket: its binary messages carry the bytes of the socket, cut anywhere.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{SinkExt, StreamExt, stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
+use tracing::Instrument;
+
+use super::Visit;
+use crate::connection;
+
+/// The protocol's name among WebSocket subprotocols.
+const PROTOCOL: &str = "mildam.1";
+/// The longest message, in bytes. A message is kept until it is whole, so this is what somebody who has
+/// proved nothing yet can make the relay hold.
+const MESSAGE: usize = 64 * 1024;
+/// What is read at a time. Each connection holds so much.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// `/ws`
+pub(super) async fn open(
+    State(visit): State<Visit>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let context = Arc::clone(&visit.context);
+    let admitted = match visit.enter(context.proxies.requester(visit.peer, &headers)) {
+        Ok(admitted) => admitted,
+        Err(turned_away) => {
+            let wait = [(header::RETRY_AFTER, turned_away.retry_after().to_string())];
+            return (StatusCode::TOO_MANY_REQUESTS, wait, turned_away.to_string()).into_response();
+        }
+    };
+    // Whoever waits for the relay to end waits for the WebSocket, too.
+    let task = context.tasks.token();
+    let span = tracing::Span::current();
+    let upgrade = upgrade
+        .protocols([PROTOCOL])
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(MESSAGE)
+        .max_frame_size(MESSAGE);
+    upgrade.on_upgrade(move |socket| {
+        let served = async move {
+            let _task = task;
+            let _permit = visit.permit;
+            let ending = context.ending.clone();
+            let served = connection::serve(bytes(socket), visit.binding, visit.deadline, admitted, context);
+            ending.run_until_cancelled(served).await;
+        };
+        served.instrument(span)
+    })
+}
+
+/// The bytes in a WebSocket's binary messages.
+fn bytes(socket: WebSocket) -> impl AsyncRead + AsyncWrite + Unpin + Send {
+    let (sink, stream) = socket.split();
+    let read = stream.filter_map(|message| {
+        std::future::ready(match message {
+            Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
+            Ok(Message::Text(_)) => Some(Err(io::Error::other("a text in the WebSocket"))),
+            // Those are answered by themselves, and the end of the stream follows the last.
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => None,
+            Err(error) => Some(Err(io::Error::other(error))),
+        })
+    });
+    let write = sink.sink_map_err(io::Error::other).with_flat_map(|mut bytes: Bytes| {
+        let mut messages = Vec::new();
+        while !bytes.is_empty() {
+            messages.push(Ok(Message::Binary(bytes.split_to(bytes.len().min(MESSAGE)))));
+        }
+        stream::iter(messages)
+    });
+    tokio::io::join(StreamReader::new(read), SinkWriter::new(CopyToBytes::new(write)))
+}
