@@ -1,6 +1,6 @@
 //! Limits on what strangers, addresses and accounts do in a time.
 //!
-//! A connection comes in by the [`Door`](door::Door), which counts by address. What is asked on it is
+//! A connection comes in by the [`Door`], which counts by address. What is asked on it is
 //! judged before anything is looked up: whoever is bound to an account pays with the account's share,
 //! everybody else with the share of the address. Whether an account exists makes no difference.
 
