@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::clock::Clock;
+use crate::limiter::Stopwatch;
+pub use crate::limits::{LimitSettings, Limits};
 use crate::tls::PemFiles;
 
 /// The port of a relay unless another is chosen.
@@ -44,53 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// What time it is.
     pub clock: Clock,
-}
-
-/// What one relay, one account or one connection may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time; more wait to be accepted.
-    pub connections: usize,
-    /// How long TLS and set-up may take together.
-    pub set_up: Duration,
-    /// How long a session lasts without being used.
-    pub session: Duration,
-    /// Friends of an account.
-    pub friends: u64,
-    /// Friend requests of an account that wait, in each direction.
-    pub waiting_requests: usize,
-    /// Rooms of an account.
-    pub rooms: u64,
-    /// Prekeys that a device may give in a day.
-    pub prekeys_a_day: u64,
-    /// Device lists that an account may make in a day.
-    pub lists_a_day: u64,
-    /// Pushes that wait for a slow connection before it is told to catch up instead.
-    pub pushes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 10_000,
-            set_up: mildam_protocol::set_up::TIME_LIMIT,
-            session: Duration::from_secs(30 * 24 * 60 * 60),
-            friends: 2_000,
-            waiting_requests: 100,
-            rooms: 1_000,
-            prekeys_a_day: 24,
-            lists_a_day: 24,
-            pushes: 256,
-        }
-    }
-}
-
-impl Limits {
-    /// When a session that is used at `now` ends, both in milliseconds since 1970 (UTC).
-    #[must_use]
-    pub fn session_end(&self, now: u64) -> u64 {
-        now.saturating_add(u64::try_from(self.session.as_millis()).unwrap_or(u64::MAX))
-    }
+    /// By what the limits are measured.
+    pub stopwatch: Stopwatch,
 }
 
 /// Why a configuration cannot be used.
@@ -158,30 +114,6 @@ pub struct Settings {
     pub limits: LimitSettings,
 }
 
-/// The part of a file under `[limits]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct LimitSettings {
-    /// [`Limits::connections`], at least 1.
-    pub connections: Option<std::num::NonZeroU32>,
-    /// [`Limits::set_up`] in seconds.
-    pub set_up_seconds: Option<std::num::NonZeroU32>,
-    /// [`Limits::session`] in days.
-    pub session_days: Option<std::num::NonZeroU32>,
-    /// [`Limits::friends`].
-    pub friends: Option<u32>,
-    /// [`Limits::waiting_requests`].
-    pub waiting_requests: Option<u32>,
-    /// [`Limits::rooms`].
-    pub rooms: Option<u32>,
-    /// [`Limits::prekeys_a_day`].
-    pub prekeys_a_day: Option<u32>,
-    /// [`Limits::lists_a_day`].
-    pub lists_a_day: Option<u32>,
-    /// [`Limits::pushes`].
-    pub pushes: Option<u32>,
-}
-
 impl Settings {
     /// Reads a TOML file.
     ///
@@ -197,7 +129,6 @@ impl Settings {
     /// These settings, and where they are silent, those.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
-        let (mine, theirs) = (self.limits, others.limits);
         Self {
             data: self.data.or(others.data),
             listen: self.listen.or(others.listen),
@@ -213,17 +144,7 @@ impl Settings {
             name: self.name.or(others.name),
             json: self.json.or(others.json),
             log: self.log.or(others.log),
-            limits: LimitSettings {
-                connections: mine.connections.or(theirs.connections),
-                set_up_seconds: mine.set_up_seconds.or(theirs.set_up_seconds),
-                session_days: mine.session_days.or(theirs.session_days),
-                friends: mine.friends.or(theirs.friends),
-                waiting_requests: mine.waiting_requests.or(theirs.waiting_requests),
-                rooms: mine.rooms.or(theirs.rooms),
-                prekeys_a_day: mine.prekeys_a_day.or(theirs.prekeys_a_day),
-                lists_a_day: mine.lists_a_day.or(theirs.lists_a_day),
-                pushes: mine.pushes.or(theirs.pushes),
-            },
+            limits: self.limits.or(others.limits),
         }
     }
 
@@ -261,28 +182,6 @@ impl Settings {
     }
 }
 
-impl LimitSettings {
-    fn into_limits(self) -> Limits {
-        let default = Limits::default();
-        let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
-        let seconds = |value: u32| Duration::from_secs(value.into());
-        let day = 24 * 60 * 60;
-        Limits {
-            connections: self.connections.map_or(default.connections, |value| size(value.get())),
-            set_up: self.set_up_seconds.map_or(default.set_up, |value| seconds(value.get())),
-            session: self.session_days.map_or(default.session, |value| {
-                Duration::from_secs(u64::from(value.get()).saturating_mul(day))
-            }),
-            friends: self.friends.map_or(default.friends, u64::from),
-            waiting_requests: self.waiting_requests.map_or(default.waiting_requests, size),
-            rooms: self.rooms.map_or(default.rooms, u64::from),
-            prekeys_a_day: self.prekeys_a_day.map_or(default.prekeys_a_day, u64::from),
-            lists_a_day: self.lists_a_day.map_or(default.lists_a_day, u64::from),
-            pushes: self.pushes.map_or(default.pushes, size),
-        }
-    }
-}
-
 impl Config {
     /// The defaults, with data in `data`.
     #[must_use]
@@ -301,12 +200,15 @@ impl Config {
             name: "Mildam relay".to_owned(),
             limits: Limits::default(),
             clock: Clock::system(),
+            stopwatch: Stopwatch::system(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(text: &str) -> Result<Settings, ConfigError> {
@@ -344,20 +246,7 @@ mod tests {
         let guide = include_str!("../../../docs/operations.md");
         let (_, block) = guide.split_once("```toml").unwrap();
         let (block, _) = block.split_once("```").unwrap();
-        let LimitSettings {
-            connections,
-            set_up_seconds,
-            session_days,
-            friends,
-            waiting_requests,
-            rooms,
-            prekeys_a_day,
-            lists_a_day,
-            pushes,
-        } = read(block).unwrap().limits;
-        let shown = [friends, waiting_requests, rooms, prekeys_a_day, lists_a_day, pushes];
-        assert!(shown.iter().all(Option::is_some), "{shown:?}");
-        assert!(connections.is_some() && set_up_seconds.is_some() && session_days.is_some());
+        assert_eq!(read(block).unwrap().limits.silent_on(), [""; 0]);
         assert_eq!(read(block).unwrap().limits.into_limits(), Limits::default());
         // The two that are alike are not mixed up.
         let other = read("[limits]\nprekeys-a-day = 5\nlists-a-day = 6\n").unwrap().limits.into_limits();

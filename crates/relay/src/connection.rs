@@ -4,20 +4,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mildam_protocol::frame::{self, Decoder, FrameError, SESSION_LIMIT, SET_UP_LIMIT, UNBOUND_LIMIT};
+use mildam_protocol::command::Done;
+use mildam_protocol::frame::{self, FrameError, SESSION_LIMIT, SET_UP_LIMIT, UNBOUND_LIMIT};
 use mildam_protocol::records::id::Hash;
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::session::{IncomingRequest, ServerSession};
 use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
 use mildam_protocol::{Code, Refusal, Request, SessionError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::Subscription;
+use crate::config::Limits;
 use crate::context::{Context, rng};
+use crate::frames::{Frames, Pulse, ReadError, transfer_time};
 use crate::handler::{self, Admission, Admitted, Approach, Caller, Plan, Ticket, presence};
+use crate::limiter::{ConnectionPermit, Flow, Origin, Payer, Verdict};
 use crate::outbox::{Outbox, Outgoing, Reply};
 use crate::store::Settle;
 
@@ -25,8 +29,6 @@ use crate::store::Settle;
 const IN_HAND: u32 = 64;
 /// Requests that are still answered, with `draining`, while the last ones in hand are finished.
 const DRAIN_ANSWERS: u32 = 16;
-/// A peer that takes nothing for so long is gone.
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the last words may take to arrive.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that are written at once, if so many wait.
@@ -47,7 +49,9 @@ enum Ended {
     Stuck,
     #[error("too many wrong passwords or words")]
     Guessing,
-    #[error("input or output failed: {0}")]
+    #[error(transparent)]
+    Read(ReadError),
+    #[error("output failed: {0}")]
     Io(#[from] io::Error),
     #[error("frame: {0}")]
     Frame(#[from] FrameError),
@@ -59,24 +63,35 @@ enum Ended {
     Lost(#[from] tokio::task::JoinError),
 }
 
+impl From<ReadError> for Ended {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Closed => Self::Closed,
+            error => Self::Read(error),
+        }
+    }
+}
+
 /// Serves a connection until one side ends it.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     mut stream: S,
     binding: ChannelBinding,
     deadline: Instant,
+    mut admitted: ConnectionPermit,
     context: Arc<Context>,
 ) {
     let mut frames = Frames::new(SET_UP_LIMIT);
     let set_up = tokio::select! {
-        outcome = timeout_at(deadline, set_up(&mut stream, &mut frames, binding, &context)) => {
+        outcome = timeout_at(deadline, Box::pin(set_up(&mut stream, &mut frames, binding, &context))) => {
             outcome.unwrap_or(Err(Ended::TimedOut))
         }
         () = context.draining.cancelled() => Err(Ended::Draining),
     };
     let reason = match set_up {
         Ok(established) => {
+            admitted.set_up_done();
             frames.set_limit(UNBOUND_LIMIT);
-            converse(&mut stream, frames, established, context).await
+            converse(&mut stream, frames, established, &admitted, context).await
         }
         Err(reason) => {
             if let Some(last_words) = last_words(&reason) {
@@ -87,7 +102,9 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
         }
     };
     match reason {
-        Ended::Closed | Ended::Draining => tracing::debug!(%reason, "the connection ended"),
+        Ended::Closed | Ended::Draining | Ended::Read(ReadError::Silent) => {
+            tracing::debug!(%reason, "the connection ended")
+        }
         reason => tracing::info!(%reason, "the connection ended"),
     }
     close(&mut stream).await;
@@ -98,7 +115,7 @@ fn last_words(reason: &Ended) -> Option<Vec<u8>> {
     match reason {
         Ended::TimedOut => Some(set_up::timed_out()),
         Ended::SetUp(error) => Some(error.refusal()),
-        Ended::Frame(_) => Some(SetUpError::Malformed("frame").refusal()),
+        Ended::Read(ReadError::Frame(_)) => Some(SetUpError::Malformed("frame").refusal()),
         _ => None,
     }
 }
@@ -112,8 +129,13 @@ async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
     let (greeting, state) = set_up::server::start(&context.key, &context.name, binding, &mut rng())?;
     write_frame(stream, &greeting).await?;
     let answer = frames.next(stream).await?;
-    // RSA takes milliseconds: not on the threads that serve everybody.
-    let key_delivery = tokio::task::spawn_blocking(move || state.handle(&answer, &mut rng()));
+    // RSA takes milliseconds: not on the threads that serve everybody, and not on all others either.
+    let turn = Arc::clone(context.limiter.key_work()).acquire_owned().await;
+    let key_delivery = tokio::task::spawn_blocking(move || {
+        // Held until it is done, also if nobody waits for it any more.
+        let _turn = turn;
+        state.handle(&answer, &mut rng())
+    });
     let (delivery, state) = key_delivery.await??;
     write_frame(stream, &delivery).await?;
     let confirmation = frames.next(stream).await?;
@@ -125,15 +147,23 @@ async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
 /// Reads and writes side by side. When reading ends, what is in hand is finished and written.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: &mut S,
-    frames: Frames,
+    mut frames: Frames,
     established: Established<ServerSession>,
+    admitted: &ConnectionPermit,
     context: Arc<Context>,
 ) -> Ended {
     let (opener, sealer) = established.session.split();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let outbox = Arc::new(Outbox::new(context.limits.pushes));
+    let pulse = Arc::new(Pulse::new());
+    let payer = Payer::Address(admitted.origin());
+    let limits = Arc::clone(&context.limits);
+    frames.watch(&limits, Flow::new(Arc::clone(&context.limiter), payer.clone()), Arc::clone(&pulse));
     let mut conversation = Conversation {
         frames,
+        origin: admitted.origin(),
+        payer,
+        arriving: true,
         opener,
         transcript: established.transcript,
         bound: None,
@@ -143,15 +173,24 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         in_hand: Arc::new(Semaphore::new(IN_HAND as usize)),
         context,
     };
-    tokio::select! {
+    let reason = tokio::select! {
         reason = conversation.listen(&mut reader) => reason,
-        Err(reason) = speak(&mut writer, &outbox, sealer) => reason,
-    }
+        Err(reason) = speak(&mut writer, &outbox, sealer, &limits, &pulse) => reason,
+    };
+    // If the peer takes nothing any more, listening was not ended in order.
+    conversation.unsubscribe().await;
+    reason
 }
 
 /// The reading half of a connection and all that it knows of its peer.
 struct Conversation {
     frames: Frames,
+    /// From where the connection comes.
+    origin: Origin,
+    /// With whose share requests are paid.
+    payer: Payer,
+    /// Whether nobody has asked yet to attach it.
+    arriving: bool,
     opener: Opener,
     transcript: Hash,
     /// To whom the connection belongs.
@@ -172,14 +211,14 @@ impl Conversation {
                 () = draining.cancelled() => break Ended::Draining,
                 () = news_end(&self.subscription) => {
                     self.unsubscribe().await;
-                    self.bound = None;
+                    self.unbind();
                     continue;
                 }
                 heard = self.frames.next(reader) => heard,
             };
             let taken = match heard {
                 Ok(payload) => self.take(&payload).await,
-                Err(reason) => Err(reason),
+                Err(error) => Err(error.into()),
             };
             if let Err(reason) = taken {
                 break reason;
@@ -235,7 +274,13 @@ impl Conversation {
             bound: self.bound.clone(),
             now,
         });
-        let plan = request.and_then(|request| handler::plan(request, ticket, now, &context));
+        let verdict = context.limiter.judge(request.as_ref().ok(), self.origin, &self.payer, self.arriving);
+        self.arriving &= !matches!(request, Ok(Request::Attach(_)));
+        let plan = match verdict {
+            Err(refusal) => Err(refusal),
+            Ok(Verdict::Hush) => handler::answer(&Done {}).map(Plan::Answer),
+            Ok(Verdict::Go) => request.and_then(|request| handler::plan(request, ticket, now, &context)),
+        };
         match plan {
             Err(refusal) => reply.send(Err(refusal)),
             Ok(Plan::Answer(answer)) => reply.send(Ok(answer)),
@@ -268,7 +313,8 @@ impl Conversation {
                     tracing::error!(%error, "a request could not be queued");
                 }
             }
-            Ok(Plan::Admit(admission)) => self.admit(admission, reply, now).await?,
+            // Boxed: what it needs for a moment would be a part of each connection for ever.
+            Ok(Plan::Admit(admission)) => Box::pin(self.admit(admission, reply, now)).await?,
         }
         Ok(())
     }
@@ -364,8 +410,20 @@ impl Conversation {
 
     /// The connection belongs to a device from now on.
     fn bind(&mut self, caller: Caller) {
+        self.pay_by(Payer::Account(caller.account.clone()));
         self.bound = Some(caller);
         self.frames.set_limit(SESSION_LIMIT);
+    }
+
+    /// The connection belongs to nobody any more.
+    fn unbind(&mut self) {
+        self.pay_by(Payer::Address(self.origin));
+        self.bound = None;
+    }
+
+    fn pay_by(&mut self, payer: Payer) {
+        self.frames.set_payer(payer.clone());
+        self.payer = payer;
     }
 
     /// Ends the news. If no other connection of the account is left, its friends are told.
@@ -381,7 +439,7 @@ impl Conversation {
             Err(refusal) => reply.send(Err(refusal)),
             Ok(committed) => {
                 self.unsubscribe().await;
-                self.bound = None;
+                self.unbind();
                 reply.send(Ok(committed.answer));
                 for news in committed.news {
                     self.context.broker.publish(news);
@@ -404,6 +462,8 @@ async fn speak(
     writer: &mut (impl AsyncWrite + Unpin),
     outbox: &Outbox,
     mut sealer: Sealer,
+    limits: &Limits,
+    pulse: &Pulse,
 ) -> Result<(), Ended> {
     loop {
         let mut next = Some(outbox.next().await);
@@ -427,39 +487,11 @@ async fn speak(
             writer.write_all(&bytes).await?;
             writer.flush().await
         };
-        timeout(WRITE_LIMIT, written).await.map_err(|_| Ended::Stuck)??;
+        let time = transfer_time(limits.frame, bytes.len(), limits.frame_bytes_a_second);
+        timeout(time, written).await.map_err(|_| Ended::Stuck)??;
+        pulse.beat();
         // Only now are these requests done with.
         drop(permits);
-    }
-}
-
-/// Cuts what arrives into payloads.
-struct Frames {
-    decoder: Decoder,
-    buffer: Box<[u8]>,
-}
-
-impl Frames {
-    fn new(limit: usize) -> Self {
-        Self { decoder: Decoder::new(limit), buffer: vec![0; 16 * 1024].into_boxed_slice() }
-    }
-
-    fn set_limit(&mut self, limit: usize) {
-        self.decoder.set_limit(limit);
-    }
-
-    /// The next payload. Nothing is lost if this is dropped before it is done.
-    async fn next(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Ended> {
-        loop {
-            if let Some(payload) = self.decoder.next()? {
-                return Ok(payload);
-            }
-            let count = reader.read(&mut self.buffer).await?;
-            match self.buffer.get(..count) {
-                Some(bytes) if !bytes.is_empty() => self.decoder.extend(bytes),
-                _ => return Err(Ended::Closed),
-            }
-        }
     }
 }
 
@@ -480,211 +512,4 @@ async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::OnceLock;
-
-    use async_trait::async_trait;
-    use mildam_protocol::Event;
-    use mildam_protocol::command::{Attach, FriendList, ServerInfo, SessionId};
-    use mildam_protocol::session::{ClientSession, Incoming};
-    use mildam_protocol::set_up::{ClientKey, ServerKey, client};
-    use tokio::io::DuplexStream;
-    use tokio::sync::mpsc;
-    use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
-
-    use super::*;
-    use crate::broker::{Address, Broker, News, Switchboard};
-    use crate::clock::Clock;
-    use crate::config::Limits;
-    use crate::proxy::Proxies;
-    use crate::secrets::{SECRET_BYTES, Secrets};
-    use crate::store::{Committed, Rejection, Store, StoreError, Work};
-    use mildam_protocol::password::ServerKeys;
-
-    /// Nobody looks at its proof: the store does nothing.
-    fn attach_command() -> Attach {
-        Attach { proof: Signature::from_bytes([0; Signature::LENGTH]) }
-    }
-
-    /// A store in which every work waits until the test lets it go.
-    struct Held(mpsc::UnboundedSender<Settle>);
-
-    #[async_trait]
-    impl Store for Held {
-        async fn write(&self, _: Work, settle: Settle) -> Result<(), StoreError> {
-            self.0.send(settle).map_err(|_| StoreError::Closed)
-        }
-
-        async fn read(&self, _: Work) -> Result<Committed, Rejection> {
-            Ok(Committed::default())
-        }
-
-        async fn closed(&self) {
-            self.0.closed().await;
-        }
-
-        async fn close(&self) {}
-    }
-
-    fn key() -> &'static ServerKey {
-        static KEY: OnceLock<ServerKey> = OnceLock::new();
-        KEY.get_or_init(|| ServerKey::generate(&mut rng()).unwrap())
-    }
-
-    async fn context() -> (Arc<Context>, mpsc::UnboundedReceiver<Settle>) {
-        let (held, released) = mpsc::unbounded_channel();
-        let switchboard = Arc::new(Switchboard::default());
-        let context = Context {
-            name: "test".to_owned(),
-            key: key().clone(),
-            clock: Clock::system(),
-            limits: Arc::new(Limits::default()),
-            proxies: Proxies::default(),
-            store: Arc::new(Held(held)),
-            broker: Arc::clone(&switchboard) as _,
-            switchboard,
-            passwords: ServerKeys::generate(&mut rng()),
-            secrets: Secrets::from_bytes(&[1; SECRET_BYTES]).unwrap(),
-            tasks: TaskTracker::new(),
-            draining: CancellationToken::new(),
-            ending: CancellationToken::new(),
-        };
-        (Arc::new(context), released)
-    }
-
-    /// Serves one end of a pipe, with the default limit; gives the other.
-    fn serve_one(context: &Arc<Context>) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let deadline = Instant::now() + context.limits.set_up;
-        tokio::spawn(serve(theirs, None, deadline, Arc::clone(context)));
-        ours
-    }
-
-    /// What the store makes of Alice's attachment.
-    fn attached() -> Committed {
-        let answer = mildam_protocol::command::AttachAnswer {
-            account: "alice".parse().unwrap(),
-            device: mildam_protocol::records::DeviceId::from_bytes([1; 16]),
-            nickname: String::new(),
-            expires_at: 1,
-        };
-        Committed { answer: serde_json::to_value(answer).unwrap(), news: Vec::new() }
-    }
-
-    async fn set_up_client(stream: &mut DuplexStream, frames: &mut Frames) -> ClientSession {
-        let der = key().to_pkcs8().unwrap();
-        let state = client::start(key().fingerprint(), ClientKey::danger_from_pkcs8(&der).unwrap(), None);
-        let (answer, state) = state.handle(&frames.next(stream).await.unwrap(), &mut rng()).unwrap();
-        write_frame(stream, &answer).await.unwrap();
-        let (answer, state) = state.handle(&frames.next(stream).await.unwrap(), &mut rng()).unwrap();
-        write_frame(stream, &answer).await.unwrap();
-        state.handle(&frames.next(stream).await.unwrap()).unwrap().session
-    }
-
-    // REQ T3
-    #[tokio::test(start_paused = true)]
-    async fn ten_seconds_are_the_limit_of_a_set_up() {
-        assert_eq!(Limits::default().set_up, Duration::from_secs(10));
-        let (context, _held) = context().await;
-        let begun = Instant::now();
-        let mut stream = serve_one(&context);
-        let mut frames = Frames::new(SET_UP_LIMIT);
-        frames.next(&mut stream).await.unwrap();
-        let last: serde_json::Value =
-            serde_json::from_slice(&frames.next(&mut stream).await.unwrap()).unwrap();
-        assert_eq!(last["header"]["status"], "fail");
-        // On a clock that moves only when everybody waits this is exact.
-        assert_eq!(begun.elapsed().as_secs(), 10);
-        assert!(matches!(frames.next(&mut stream).await, Err(Ended::Closed)));
-    }
-
-    // REQ S2
-    #[tokio::test]
-    async fn draining_finishes_what_is_in_hand_and_refuses_the_rest() {
-        let (context, mut held) = context().await;
-        let mut stream = serve_one(&context);
-        let mut frames = Frames::new(SESSION_LIMIT);
-        let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
-        let session = SessionId::from_bytes([1; 32]);
-        let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
-        write_frame(&mut stream, &attach).await.unwrap();
-        let in_hand = held.recv().await.unwrap();
-
-        context.draining.cancel();
-        let mut answer = async |stream: &mut DuplexStream| {
-            let payload = frames.next(stream).await?;
-            match opener.open(&payload).unwrap() {
-                Incoming::Answer { id, outcome } => Ok((id, outcome.map_err(|refusal| refusal.code))),
-                other => panic!("{other:?}"),
-            }
-        };
-        // The connection waits for the attachment to be settled before it hears anything else.
-        for id in [2, 3] {
-            let request = sealer.request(id, Some(&session), &FriendList {}, &mut rng()).unwrap();
-            write_frame(&mut stream, &request).await.unwrap();
-        }
-        in_hand(Ok(attached()));
-        let (id, outcome) = answer(&mut stream).await.unwrap();
-        assert!(id == 1 && outcome.is_ok());
-        // Then at most refusals because of the stop, and the end.
-        let refused: Vec<_> = [answer(&mut stream).await, answer(&mut stream).await]
-            .into_iter()
-            .map_while(Result::ok)
-            .collect();
-        assert!(refused.iter().all(|(_, outcome)| *outcome == Err(Code::Draining)), "{refused:?}");
-        assert!(matches!(answer(&mut stream).await, Err(Ended::Closed)));
-    }
-
-    // REQ S2
-    #[tokio::test]
-    async fn while_a_write_is_in_hand_later_requests_hear_that_the_relay_stops() {
-        let (context, mut held) = context().await;
-        let mut stream = serve_one(&context);
-        let mut frames = Frames::new(SESSION_LIMIT);
-        let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
-        let session = SessionId::from_bytes([1; 32]);
-        let accept = mildam_protocol::command::FriendAccept { account: "bob".parse().unwrap() };
-        let request = sealer.request(1, Some(&session), &accept, &mut rng()).unwrap();
-        write_frame(&mut stream, &request).await.unwrap();
-        let in_hand = held.recv().await.unwrap();
-        context.draining.cancel();
-        let late = sealer.request(2, None, &ServerInfo {}, &mut rng()).unwrap();
-        write_frame(&mut stream, &late).await.unwrap();
-        let mut answer = async || match opener.open(&frames.next(&mut stream).await.unwrap()).unwrap() {
-            Incoming::Answer { id, outcome } => (id, outcome.map_err(|refusal| refusal.code)),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(answer().await, (2, Err(Code::Draining)));
-        in_hand(Ok(Committed::default()));
-        assert_eq!(answer().await, (1, Ok(serde_json::Value::Null)));
-        assert!(matches!(frames.next(&mut stream).await, Err(Ended::Closed)));
-    }
-
-    // REQ A5, T9
-    #[tokio::test]
-    async fn what_is_committed_right_after_an_attachment_reaches_it() {
-        let (context, mut held) = context().await;
-        let mut stream = serve_one(&context);
-        let mut frames = Frames::new(SESSION_LIMIT);
-        let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
-        let session = SessionId::from_bytes([1; 32]);
-        let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
-        write_frame(&mut stream, &attach).await.unwrap();
-        let settle = held.recv().await.unwrap();
-        // The store settles one after the other, and nobody else runs in between: here the second
-        // took the device off its list.
-        settle(Ok(attached()));
-        let alice = || vec![Address::all("alice".parse().unwrap())];
-        context
-            .switchboard
-            .publish(News { last: true, ..News::new(alice(), &Event::DeviceRemoved {}).unwrap() });
-        context.switchboard.publish(News::new(alice(), &Event::CatchUp {}).unwrap());
-        let info = sealer.request(2, None, &ServerInfo {}, &mut rng()).unwrap();
-        write_frame(&mut stream, &info).await.unwrap();
-        let mut next = async || opener.open(&frames.next(&mut stream).await.unwrap()).unwrap();
-        assert!(matches!(next().await, Incoming::Answer { id: 1, outcome: Ok(_) }));
-        assert!(matches!(next().await, Incoming::Push(event) if *event == Event::DeviceRemoved {}));
-        assert!(matches!(next().await, Incoming::Answer { id: 2, .. }), "nothing comes behind the last");
-    }
-}
+mod tests;

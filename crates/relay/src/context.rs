@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, Switchboard};
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::limiter::Limiter;
 use crate::proxy::Proxies;
 use crate::secrets::Secrets;
 use crate::store::Store;
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) key: ServerKey,
     pub(crate) clock: Clock,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) limiter: Arc<Limiter>,
     /// The proxies whose word on where a connection comes from is taken.
     pub(crate) proxies: Proxies,
     pub(crate) store: Arc<dyn Store>,

@@ -5,7 +5,7 @@ mod pages;
 mod websocket;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use crate::context::Context;
+use crate::limiter::{ConnectionPermit, TurnedAway};
 use crate::store::{Committed, Work};
 
 /// Who comes only for a page is let go after so long. A WebSocket is a connection of its own by then.
@@ -41,6 +42,8 @@ const STREAMS: u32 = 16;
 pub(crate) struct Visit {
     /// From where it comes.
     pub(crate) peer: IpAddr,
+    /// Its place among those of its address; none yet if a proxy connects on somebody's behalf.
+    pub(crate) admitted: Arc<Mutex<Option<ConnectionPermit>>>,
     /// The TLS channel; `None` behind a proxy that ends TLS.
     pub(crate) binding: ChannelBinding,
     /// When the set-up of a WebSocket must be done.
@@ -48,6 +51,21 @@ pub(crate) struct Visit {
     /// Held as long as the connection, or the WebSocket that it becomes.
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
     pub(crate) context: Arc<Context>,
+}
+
+impl Visit {
+    /// The place for a connection of the protocol: the one that it has, or one of this address.
+    pub(crate) fn enter(&self, address: IpAddr) -> Result<ConnectionPermit, TurnedAway> {
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        admitted.map_or_else(|| self.context.limiter.admit(address), Ok)
+    }
+
+    /// It comes for a page, and sets nothing up.
+    fn comes_for_a_page(&self) {
+        if let Some(admitted) = &mut *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) {
+            admitted.set_up_done();
+        }
+    }
 }
 
 /// Which version is spoken: in TLS both sides agree on it before.

@@ -1,8 +1,8 @@
 //! Accepting connections.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use crate::context::Context;
 use crate::http::{self, Version, Visit};
+use crate::limiter::TurnedAway;
 use crate::{connection, proxy, tls};
 
 /// After a failed accept (no file descriptors, for example) this long nothing is accepted.
@@ -49,6 +50,22 @@ impl Door {
             Self::Tls(_) => "tls",
             Self::Plain => "plain",
             Self::Http => "http",
+        }
+    }
+}
+
+impl Door {
+    /// What somebody is told who is not served. Before TLS nothing can be said that the peer would
+    /// understand.
+    fn last_words(&self, turned_away: TurnedAway) -> Vec<u8> {
+        match self {
+            Self::Tls(_) => Vec::new(),
+            Self::Plain => turned_away.last_words(),
+            Self::Http => {
+                let seconds = turned_away.retry_after();
+                let head = "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0";
+                format!("{head}\r\nRetry-After: {seconds}\r\n\r\n").into_bytes()
+            }
         }
     }
 }
@@ -92,10 +109,23 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
                 }
             },
         };
+        let peer = proxy::plain(peer.ip());
+        // On whose behalf a proxy connects is known later.
+        let admitted =
+            if context.proxies.trust(peer) { Ok(None) } else { context.limiter.admit(peer).map(Some) };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(turned_away) => {
+                tracing::debug!(reason = %turned_away, "a connection was turned away");
+                say_at_once(stream, &door.last_words(turned_away));
+                continue;
+            }
+        };
         number = number.wrapping_add(1);
         let span = tracing::info_span!("connection", number, door = door.name());
         let visit = Visit {
-            peer: proxy::plain(peer.ip()),
+            peer,
+            admitted: Arc::new(Mutex::new(admitted)),
             binding: None,
             deadline: Instant::now() + context.limits.set_up,
             permit: Arc::new(permit),
@@ -107,6 +137,12 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
         };
         context.tasks.spawn(task.instrument(span));
     }
+}
+
+/// Says something that fits into the system's buffer, and closes. Nobody is waited for.
+fn say_at_once(stream: TcpStream, words: &[u8]) {
+    // Whether it arrives is the peer's affair.
+    let _ = stream.into_std().and_then(|mut stream| stream.write_all(words));
 }
 
 async fn serve(mut stream: TcpStream, door: Door, mut visit: Visit) {
@@ -122,7 +158,10 @@ async fn serve(mut stream: TcpStream, door: Door, mut visit: Visit) {
         }
     }
     match door {
-        Door::Plain => connection::serve(stream, None, visit.deadline, context).await,
+        Door::Plain => match visit.enter(visit.peer) {
+            Ok(admitted) => connection::serve(stream, None, visit.deadline, admitted, context).await,
+            Err(turned_away) => say_at_once(stream, &turned_away.last_words()),
+        },
         Door::Http => http::serve(stream, Version::One, visit).await,
         Door::Tls(config) => serve_tls(stream, config, visit).await,
     }
@@ -141,7 +180,10 @@ async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, mut visit: Visi
     }
     match session.alpn_protocol() {
         Some(tls::SOCKET) => {
-            connection::serve(stream, visit.binding, visit.deadline, visit.context).await;
+            if let Ok(admitted) = visit.enter(visit.peer) {
+                let Visit { binding, deadline, context, .. } = visit;
+                connection::serve(stream, binding, deadline, admitted, context).await;
+            }
         }
         Some(tls::HTTP_2) => http::serve(stream, Version::Two, visit).await,
         // Who names no protocol is taken for a browser or one of the many WebSocket clients.

@@ -13,6 +13,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 static CATCH_UP: LazyLock<Arc<str>> =
     LazyLock::new(|| serde_json::to_string(&Event::CatchUp {}).unwrap_or_default().into());
 
+/// Things that wait together now and then on any connection.
+const FEW: usize = 4;
+
 /// Something to write.
 #[derive(Debug)]
 pub enum Outgoing {
@@ -86,6 +89,10 @@ impl Outbox {
             Outgoing::Push(_) => queue.pushes = queue.pushes.saturating_sub(1),
             Outgoing::CatchUp(_) => queue.catching_up = false,
             Outgoing::Answer { .. } => (),
+        }
+        if queue.items.is_empty() {
+            // An idle connection keeps no memory of busier days.
+            queue.items.shrink_to(FEW);
         }
         Some(item)
     }
@@ -192,6 +199,17 @@ mod tests {
         assert_eq!(drain(&outbox), ["answer 1", "catch up", "answer 2"]);
         outbox.push("e".into());
         assert_eq!(drain(&outbox), ["e"]);
+    }
+
+    // REQ S5
+    #[test]
+    fn what_a_busy_time_needed_is_given_back() {
+        let outbox = Outbox::new(256);
+        for _ in 0..200 {
+            outbox.push("a".into());
+        }
+        assert_eq!(drain(&outbox).len(), 200);
+        assert!(outbox.queue().items.capacity() < 16);
     }
 
     #[test]

@@ -28,7 +28,8 @@ impl Proxies {
         Self { networks, speak_proxy_protocol }
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    /// Whether a connection from there is a proxy's of the operator.
+    pub(crate) fn trust(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 

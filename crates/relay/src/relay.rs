@@ -17,6 +17,7 @@ use crate::config::{Config, DEFAULT_PORT};
 use crate::context::Context;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::identity;
+use crate::limiter::{self, Limiter};
 use crate::listener::{self, Listeners};
 use crate::proxy::Proxies;
 use crate::store::{SqliteStore, StoreError};
@@ -148,6 +149,7 @@ impl Relay {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
+            limiter: Arc::new(Limiter::new(&config.limits, &config.stopwatch)),
             limits: Arc::new(config.limits),
             proxies: Proxies::new(config.trusted_proxies, config.proxy_protocol),
         };
@@ -175,6 +177,7 @@ impl Relay {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RelayError> {
         let Context { tasks, draining, ending, store, .. } = &*self.context;
         tasks.spawn(listener::accept(self.listeners, self.permits, Arc::clone(&self.context)));
+        tasks.spawn(limiter::sweep(Arc::clone(&self.context)));
         tasks.spawn(self.certificates.follow(draining.clone()));
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),

@@ -228,7 +228,7 @@ const RENEW_AFTER: u64 = 60 * 60 * 1000;
 pub(super) const ANSWER_BUDGET: usize = 700 * 1024;
 
 /// `data` of an answer.
-pub(super) fn answer(value: &impl Serialize) -> Result<serde_json::Value, Refusal> {
+pub(crate) fn answer(value: &impl Serialize) -> Result<serde_json::Value, Refusal> {
     serde_json::to_value(value).map_err(|_| internal())
 }
 

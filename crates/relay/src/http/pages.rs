@@ -33,6 +33,7 @@ pub(super) async fn join(
     wish: Result<Query<Wish>, QueryRejection>,
     headers: HeaderMap,
 ) -> impl IntoResponse {
+    visit.comes_for_a_page();
     let wished = wish.ok().and_then(|Query(wish)| wish.lang);
     let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let page = match wished.or_else(|| accepted.and_then(preferred)).unwrap_or_default() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use futures_util::{SinkExt, StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
@@ -31,7 +31,13 @@ pub(super) async fn open(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let context = Arc::clone(&visit.context);
-    let address = context.proxies.requester(visit.peer, &headers);
+    let admitted = match visit.enter(context.proxies.requester(visit.peer, &headers)) {
+        Ok(admitted) => admitted,
+        Err(turned_away) => {
+            let wait = [(header::RETRY_AFTER, turned_away.retry_after().to_string())];
+            return (StatusCode::TOO_MANY_REQUESTS, wait, turned_away.to_string()).into_response();
+        }
+    };
     // Whoever waits for the relay to end waits for the WebSocket, too.
     let task = context.tasks.token();
     let span = tracing::Span::current();
@@ -45,9 +51,8 @@ pub(super) async fn open(
         let served = async move {
             let _task = task;
             let _permit = visit.permit;
-            let _ = address;
             let ending = context.ending.clone();
-            let served = connection::serve(bytes(socket), visit.binding, visit.deadline, context);
+            let served = connection::serve(bytes(socket), visit.binding, visit.deadline, admitted, context);
             ending.run_until_cancelled(served).await;
         };
         served.instrument(span)

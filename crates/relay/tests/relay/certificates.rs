@@ -1,10 +1,12 @@
 //! The certificate, while the relay runs and while it does not.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
+use mildam_relay::{Config, Rate};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::client::tls;
@@ -15,15 +17,19 @@ async fn shown(address: std::net::SocketAddr) -> CertificateDer<'static> {
     tls(address, &[b"mildam/1"]).await.unwrap().2.remove(0)
 }
 
-/// Waits until another certificate is shown than this one.
+/// Asks until another certificate is shown than this one.
 async fn other_than(address: std::net::SocketAddr, known: &CertificateDer<'_>) -> CertificateDer<'static> {
     loop {
         let now = shown(address).await;
         if now != *known {
             return now;
         }
-        tokio::task::yield_now().await;
     }
+}
+
+/// A relay that can be asked without end.
+fn patient(config: &mut Config) {
+    config.limits.new_connections = Rate::new(u32::MAX, u32::MAX, 1);
 }
 
 fn foreign(name: &str) -> (String, String) {
@@ -44,7 +50,7 @@ fn text(output: &Output) -> String {
 // REQ T7
 #[tokio::test]
 async fn a_certificate_that_is_put_there_is_shown_without_a_restart() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(patient).await;
     let first = shown(relay.tls).await;
     let file = relay.data().join("tls.pem");
     // What cannot be used is not: the one before stays.
@@ -87,14 +93,16 @@ async fn the_own_certificate_stays_until_it_lacks_a_name() {
 #[tokio::test]
 async fn the_command_renews_it_under_a_running_relay_and_the_link_stays() {
     let data = data();
-    let program = Program::start(data.path()).await;
+    let mut program = Program::start_logging(data.path(), Stdio::piped()).await;
+    let mut log = BufReader::new(program.child.stderr.take().unwrap()).lines();
     let before = text(&cert(data.path(), &["show"]).await);
     let first = shown(program.tls).await;
     let after = text(&cert(data.path(), &["new", "--tls-name", "192.0.2.7"]).await);
     let fingerprint = program.link.fingerprint().to_string();
     assert!(before.contains(&fingerprint) && after.contains(&fingerprint), "{before}{after}");
     assert!(before.contains("this relay's server key") && after.contains("192.0.2.7"), "{after}");
-    other_than(program.tls, &first).await;
+    while !log.next_line().await.unwrap().expect("more in its log").contains("was reloaded") {}
+    assert_ne!(shown(program.tls).await, first);
     // The server key itself cannot be taken away from a relay that runs.
     let refused = cert(data.path(), &["replace-server-key"]).await;
     assert_eq!(refused.status.code(), Some(1));
@@ -155,13 +163,17 @@ async fn a_certificate_from_elsewhere_is_named_in_the_settings() {
     let [chain_file, key_file] = ["fullchain.pem", "privkey.pem"].map(|name| folder.path().join(name));
     std::fs::write(&chain_file, &certificate).unwrap();
     let data = data();
-    let mut config = mildam_relay::Config::new(data.path().to_owned());
+    let mut config = Config::new(data.path().to_owned());
     config.listen = Some(loopback());
     config.tls_files = Some(mildam_relay::PemFiles { chain: chain_file.clone(), key: key_file.clone() });
     let error = mildam_relay::Relay::bind(config.clone()).await.unwrap_err().to_string();
     assert!(error.contains("privkey.pem"), "{error}");
     std::fs::write(&key_file, key).unwrap();
-    let relay = TestRelay::start_in(data, |given| given.tls_files = config.tls_files).await;
+    let relay = TestRelay::start_in(data, |given| {
+        patient(given);
+        given.tls_files = config.tls_files;
+    })
+    .await;
     assert_eq!(shown(relay.tls).await, rustls_pem(&certificate));
     let (next, next_key) = foreign("relay.example.org");
     // One after the other, as those do it who renew them.

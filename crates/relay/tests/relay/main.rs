@@ -17,6 +17,7 @@ mod devices;
 mod faults;
 mod friends;
 mod kills;
+mod limits;
 mod messages;
 mod passwords;
 mod person;

@@ -6,6 +6,7 @@ use mildam_protocol::records::AccountId;
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::{Code, Refusal};
+use mildam_relay::{Config, Rate};
 
 use crate::client::Client;
 use crate::person::{Person, account, code, new_device, password};
@@ -22,6 +23,11 @@ fn log_in_start(account: &AccountId) -> LogInStart {
 fn sign_up_start(account: &AccountId) -> SignUpStart {
     let (_, password) = Registration::start("a password to try", &mut rng()).unwrap();
     SignUpStart { account: account.clone(), password }
+}
+
+/// What is tried here is limited for a connection, not for an account.
+fn many_guesses(config: &mut Config) {
+    config.limits.guesses = Rate::new(1_000, 1, 1);
 }
 
 /// The same bytes and one more, and all but the last.
@@ -61,7 +67,7 @@ async fn an_account_that_is_not_there_is_answered_like_one_that_is() {
 // REQ T4, A3
 #[tokio::test]
 async fn a_message_of_the_password_protocol_has_one_length() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(many_guesses).await;
     let mut alice = Person::stranger(&relay, "alice").await;
     let id = alice.account.clone();
     let register = sign_up_start(&id);
@@ -111,7 +117,7 @@ async fn a_message_of_the_password_protocol_has_one_length() {
 // REQ A3, T6
 #[tokio::test]
 async fn what_lets_a_password_be_tried_counts_as_a_try() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(many_guesses).await;
     let alice = Person::new(&relay, "alice").await;
     // Who has the answer to a first step knows whether a password is right without the second.
     for sign_ups in 0..=5 {
@@ -137,7 +143,7 @@ async fn what_lets_a_password_be_tried_counts_as_a_try() {
 // REQ A3, T6
 #[tokio::test]
 async fn what_leads_to_a_session_is_no_guess() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(many_guesses).await;
     let mut alice = Person::stranger(&relay, "alice").await;
     for _ in 0..3 {
         alice.sign_up().await.unwrap();

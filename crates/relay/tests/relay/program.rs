@@ -31,7 +31,7 @@ impl Program {
         Self::start_logging(data, Stdio::null()).await
     }
 
-    async fn start_logging(data: &Path, log: Stdio) -> Self {
+    pub async fn start_logging(data: &Path, log: Stdio) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "debug", "--data"])
             .arg(data)

@@ -55,3 +55,59 @@ async fn nobody_else_is_asked_for_a_header() {
     assert_eq!(wire.read_json().await["header"]["status"], "connecting");
     relay.stop().await;
 }
+
+/// One connection an address, behind proxies.
+async fn narrow(proxy_protocol: bool) -> TestRelay {
+    TestRelay::start_with(|config| {
+        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.proxy_protocol = proxy_protocol;
+        config.limits.connections_an_address = 1;
+    })
+    .await
+}
+
+// REQ T7, S5
+#[tokio::test]
+async fn who_comes_by_a_proxy_is_counted_for_themselves() {
+    let relay = narrow(true).await;
+    let connect = async |source: &str| {
+        let mut stream = TcpStream::connect(relay.plain).await.unwrap();
+        let header = format!("PROXY TCP4 {source} 192.0.2.1 4711 7747\r\n");
+        stream.write_all(header.as_bytes()).await.unwrap();
+        Wire::over(stream)
+    };
+    let (mut one, mut other) = (connect("198.51.100.7").await, connect("198.51.100.8").await);
+    for wire in [&mut one, &mut other] {
+        assert_eq!(wire.read_json().await["header"]["status"], "connecting");
+    }
+    let refused = connect("198.51.100.7").await.read_json().await;
+    assert_eq!(refused["header"]["status"], "fail");
+    assert!(refused["header"]["retry_after"].as_u64().unwrap() > 0, "{refused}");
+    relay.stop().await;
+}
+
+// REQ T7, S5
+#[tokio::test]
+async fn a_web_socket_by_a_proxy_is_counted_for_whom_it_was_forwarded() {
+    let relay = narrow(false).await;
+    let ask = async |forwarded: &str| {
+        let mut stream = TcpStream::connect(relay.http).await.unwrap();
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             X-Forwarded-For: {forwarded}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        (stream, String::from_utf8(head).unwrap().to_ascii_lowercase())
+    };
+    let (_one, first) = ask("198.51.100.7").await;
+    let (_other, second) = ask("198.51.100.7, 198.51.100.8").await;
+    assert!(first.starts_with("http/1.1 101") && second.starts_with("http/1.1 101"), "{first}{second}");
+    let (_, refused) = ask("203.0.113.1, 198.51.100.7").await;
+    assert!(refused.starts_with("http/1.1 429") && refused.contains("retry-after: "), "{refused}");
+    relay.stop().await;
+}

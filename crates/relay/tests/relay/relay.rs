@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use mildam_protocol::ServerLink;
 use mildam_protocol::set_up::ServerKey;
-use mildam_relay::{Clock, Config, Relay, RelayError};
+use mildam_relay::{Clock, Config, Relay, RelayError, Stopwatch};
 use rand_core::UnwrapErr;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -69,6 +70,21 @@ impl TestClock {
     pub fn clock(&self) -> Clock {
         let own = self.clone();
         Clock::new(move || own.now())
+    }
+}
+
+/// What a relay measures its limits by, set forward by a test. It stands still otherwise.
+#[derive(Clone, Default)]
+pub struct TestStopwatch(Arc<AtomicU64>);
+
+impl TestStopwatch {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn stopwatch(&self) -> Stopwatch {
+        let own = self.clone();
+        Stopwatch::new(move || Duration::from_millis(own.0.load(Ordering::SeqCst)))
     }
 }
 

@@ -1,0 +1,376 @@
+//! What arrives on a connection, cut into payloads, and how long is waited for it.
+//!
+//! A connection on which nothing happens holds no buffer: bytes are read into memory of the moment,
+//! and only what does not make up a payload yet is kept.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use mildam_protocol::frame::{self, FrameError, HEADER};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, timeout_at};
+
+use crate::limiter::{Flow, Payer};
+use crate::limits::Limits;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// Why no payload comes any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error("the peer closed it")]
+    Closed,
+    #[error("nothing was said for too long")]
+    Silent,
+    #[error("a frame took too long to arrive")]
+    Slow,
+    #[error("input failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("frame: {0}")]
+    Frame(#[from] FrameError),
+}
+
+/// When something was last written on a connection.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    begun: Instant,
+    /// Milliseconds since then.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    pub(crate) fn new() -> Self {
+        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// Something was written.
+    pub(crate) fn beat(&self) {
+        let elapsed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        let since = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.begun.checked_add(since).unwrap_or(self.begun)
+    }
+}
+
+/// In what time so many bytes must have passed: some time for any, and more for many.
+pub(crate) fn transfer_time(any: Duration, bytes: usize, bytes_a_second: u32) -> Duration {
+    let seconds = u64::try_from(bytes).unwrap_or(u64::MAX) / u64::from(bytes_a_second.max(1));
+    any.saturating_add(Duration::from_secs(seconds))
+}
+
+/// How fast and how long a client is listened to.
+struct Watch {
+    flow: Flow,
+    pulse: Arc<Pulse>,
+    silence: Duration,
+    stranger_silence: Duration,
+    frame: Duration,
+    frame_bytes_a_second: u32,
+}
+
+impl Watch {
+    /// How long nobody may say anything.
+    const fn silence(&self) -> Duration {
+        match self.flow.payer() {
+            Payer::Address(_) => self.stranger_silence,
+            Payer::Account(_) => self.silence,
+        }
+    }
+
+    /// In what time the frame must be whole that has arrived so far; none if nothing has.
+    fn time_of_frame(&self, held: &[u8]) -> Option<Duration> {
+        let length = match held.first_chunk::<HEADER>() {
+            Some(header) => u32::from_be_bytes(*header),
+            None if held.is_empty() => return None,
+            None => 0,
+        };
+        Some(transfer_time(
+            self.frame,
+            usize::try_from(length).unwrap_or(usize::MAX),
+            self.frame_bytes_a_second,
+        ))
+    }
+}
+
+/// Cuts what arrives into payloads.
+pub(crate) struct Frames {
+    limit: usize,
+    /// What has arrived and is not a whole payload yet.
+    held: Vec<u8>,
+    /// None: the peer may take its time.
+    watch: Option<Watch>,
+}
+
+impl Frames {
+    /// Payloads of at most `limit` bytes, as fast and as slowly as they come.
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { limit, held: Vec::new(), watch: None }
+    }
+
+    pub(crate) const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// From now on the peer may be neither too fast nor too slow.
+    pub(crate) fn watch(&mut self, limits: &Limits, flow: Flow, pulse: Arc<Pulse>) {
+        self.watch = Some(Watch {
+            flow,
+            pulse,
+            silence: limits.silence,
+            stranger_silence: limits.stranger_silence,
+            frame: limits.frame,
+            frame_bytes_a_second: limits.frame_bytes_a_second,
+        });
+    }
+
+    /// From now on somebody else pays for what arrives.
+    pub(crate) fn set_payer(&mut self, payer: Payer) {
+        if let Some(watch) = &mut self.watch {
+            watch.flow.set_payer(payer);
+        }
+    }
+
+    /// The next payload. Nothing is lost if this is dropped before it is done; time begins anew then.
+    pub(crate) async fn next(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ReadError> {
+        // When the peer was last heard, and when the frame that is under way began.
+        let (mut heard, mut begun) = (Instant::now(), Instant::now());
+        loop {
+            if let Some(payload) = self.cut()? {
+                return Ok(payload);
+            }
+            if let Some(watch) = &mut self.watch {
+                // It is not the peer's fault that nobody listens meanwhile.
+                begun = later(begun, watch.flow.pay().await);
+                heard = Instant::now();
+            }
+            let was_empty = self.held.is_empty();
+            let count = self.read(reader, heard, begun).await?;
+            if count == 0 {
+                return Err(ReadError::Closed);
+            }
+            heard = Instant::now();
+            if was_empty {
+                begun = heard;
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.flow.owe(count);
+            }
+        }
+    }
+
+    /// Reads some bytes, unless the peer takes too long.
+    async fn read(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        heard: Instant,
+        begun: Instant,
+    ) -> Result<usize, ReadError> {
+        let Some(watch) = &self.watch else {
+            return Ok(fill(reader, &mut self.held).await?);
+        };
+        let whole = watch.time_of_frame(&self.held).map(|time| later(begun, time));
+        loop {
+            // A client asks only whether a silent relay is there: whoever is told much may say nothing.
+            let silent = later(heard.max(watch.pulse.last()), watch.silence());
+            let deadline = whole.map_or(silent, |whole| whole.min(silent));
+            if let Ok(count) = timeout_at(deadline, fill(reader, &mut self.held)).await {
+                return Ok(count?);
+            }
+            if whole.is_some_and(|whole| whole <= deadline) {
+                return Err(ReadError::Slow);
+            }
+            if later(heard.max(watch.pulse.last()), watch.silence()) <= deadline {
+                return Err(ReadError::Silent);
+            }
+        }
+    }
+
+    /// Cuts off a payload, if it is there whole. Its length is judged as soon as it is known.
+    fn cut(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
+        let Some(header) = self.held.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let end = frame::payload_length(*header, self.limit)?.saturating_add(HEADER);
+        if self.held.len() < end {
+            return Ok(None);
+        }
+        let rest = self.held.split_off(end);
+        let mut payload = std::mem::replace(&mut self.held, rest);
+        payload.drain(..HEADER);
+        Ok(Some(payload))
+    }
+}
+
+/// Some time later; a time that is too long is not waited for.
+fn later(when: Instant, time: Duration) -> Instant {
+    when.checked_add(time).unwrap_or(when)
+}
+
+/// Reads what there is, and keeps memory only for that.
+async fn fill(reader: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut chunk = [MaybeUninit::uninit(); CHUNK];
+        let mut chunk = ReadBuf::uninit(&mut chunk);
+        ready!(Pin::new(&mut *reader).poll_read(context, &mut chunk))?;
+        held.extend_from_slice(chunk.filled());
+        Poll::Ready(Ok(chunk.filled().len()))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use mildam_protocol::frame::{SESSION_LIMIT, SET_UP_LIMIT};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::limiter::{Limiter, Origin, Stopwatch};
+
+    /// Frames that are watched with the default limits, the other end, and what is written on this one.
+    fn watched(payer: Payer) -> (Frames, Arc<Pulse>, DuplexStream, DuplexStream) {
+        let limits = Limits::default();
+        let limiter = Arc::new(Limiter::new(&limits, &Stopwatch::system()));
+        let (mut frames, pulse) = (Frames::new(SESSION_LIMIT), Arc::new(Pulse::new()));
+        frames.watch(&limits, Flow::new(limiter, payer), Arc::clone(&pulse));
+        let (ours, theirs) = duplex(1 << 24);
+        (frames, pulse, ours, theirs)
+    }
+
+    fn account() -> Payer {
+        Payer::Account("alice".parse().unwrap())
+    }
+
+    // REQ T1
+    #[tokio::test]
+    async fn frames_that_are_cut_anywhere_come_whole() {
+        let payloads = [vec![1; 3], vec![2; 70_000], vec![3], vec![4; 40_000]];
+        let stream: Vec<u8> = payloads.iter().flat_map(|payload| frame::encode(payload).unwrap()).collect();
+        for piece in [1, 3, 5, 4_096, CHUNK - 1, CHUNK, CHUNK + 1, stream.len()] {
+            let (mut frames, (mut ours, mut theirs)) = (Frames::new(SESSION_LIMIT), duplex(piece));
+            let sent = stream.clone();
+            tokio::spawn(async move { theirs.write_all(&sent).await.unwrap() });
+            for payload in &payloads {
+                assert_eq!(frames.next(&mut ours).await.unwrap(), *payload, "in pieces of {piece}");
+            }
+            assert!(matches!(frames.next(&mut ours).await, Err(ReadError::Closed)));
+        }
+    }
+
+    // REQ T1
+    #[tokio::test]
+    async fn a_length_is_judged_before_its_payload_arrives() {
+        for (length, limit) in [(0, SESSION_LIMIT), (SET_UP_LIMIT + 1, SET_UP_LIMIT)] {
+            let (mut frames, (mut ours, mut theirs)) = (Frames::new(limit), duplex(64));
+            theirs.write_all(&u32::try_from(length).unwrap().to_be_bytes()).await.unwrap();
+            assert!(matches!(frames.next(&mut ours).await, Err(ReadError::Frame(_))), "{length}");
+        }
+    }
+
+    // REQ S5
+    #[tokio::test]
+    async fn nothing_is_kept_between_frames_and_little_for_one_that_is_announced() {
+        let (mut frames, (mut ours, mut theirs)) = (Frames::new(SESSION_LIMIT), duplex(1 << 24));
+        theirs.write_all(&frame::encode(&vec![7; SESSION_LIMIT]).unwrap()).await.unwrap();
+        assert_eq!(frames.next(&mut ours).await.unwrap().len(), SESSION_LIMIT);
+        assert_eq!(frames.held.capacity(), 0);
+        let announced = u32::try_from(SESSION_LIMIT).unwrap().to_be_bytes();
+        theirs.write_all(&announced).await.unwrap();
+        drop(theirs);
+        assert!(matches!(frames.next(&mut ours).await, Err(ReadError::Closed)));
+        assert!(frames.held.capacity() <= 64, "{}", frames.held.capacity());
+    }
+
+    // On a clock that moves only when everybody waits, these times are exact. REQ S5
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection_after_90_seconds_and_before_log_in_after_60() {
+        for (payer, expected) in [(account(), 90), (Payer::Address(Origin::V4([192, 0, 2, 1])), 60)] {
+            let (mut frames, _pulse, mut ours, mut theirs) = watched(payer);
+            let begun = Instant::now();
+            let speak = async {
+                sleep(Duration::from_secs(50)).await;
+                theirs.write_all(&frame::encode(b"ping").unwrap()).await.unwrap();
+            };
+            let (heard, ()) = tokio::join!(frames.next(&mut ours), speak);
+            heard.unwrap();
+            assert!(matches!(frames.next(&mut ours).await, Err(ReadError::Silent)));
+            assert_eq!(begun.elapsed().as_secs(), 50 + expected);
+        }
+    }
+
+    // REQ S5, T9
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_told_something_need_not_say_anything() {
+        let (mut frames, pulse, mut ours, _theirs) = watched(account());
+        let begun = Instant::now();
+        // Clients ask after 15 seconds without a word of the relay, so not in these five minutes.
+        let speak = async {
+            for _ in 0..30 {
+                sleep(Duration::from_secs(10)).await;
+                pulse.beat();
+            }
+        };
+        let (heard, ()) = tokio::join!(frames.next(&mut ours), speak);
+        assert!(matches!(heard, Err(ReadError::Silent)));
+        assert_eq!(begun.elapsed().as_secs(), 300 + 90);
+    }
+
+    // REQ S5
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_dribbles_in_is_given_up_when_its_time_is_over() {
+        // Without its whole length, of no length to speak of, and of the longest.
+        for (announced, expected) in [(&[0, 0][..], 30), (&[0, 0, 0, 9], 30), (&[0, 128, 0, 0], 30 + 512)] {
+            let (mut frames, pulse, mut ours, mut theirs) = watched(account());
+            let dribble = async {
+                // Time begins with the first byte.
+                sleep(Duration::from_secs(40)).await;
+                let begun = Instant::now();
+                theirs.write_all(announced).await.unwrap();
+                while begun.elapsed() < Duration::from_secs(expected - 1) {
+                    sleep(Duration::from_secs(8)).await;
+                    pulse.beat();
+                    if announced.len() > 4 || expected > 30 {
+                        theirs.write_all(&[0]).await.unwrap();
+                    }
+                }
+                begun
+            };
+            let (heard, begun) =
+                tokio::join!(async { (frames.next(&mut ours).await, Instant::now()) }, dribble);
+            assert!(matches!(heard.0, Err(ReadError::Slow)), "{announced:?}");
+            assert_eq!(heard.1.duration_since(begun).as_secs(), expected);
+        }
+    }
+
+    // REQ S5
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_too_fast_is_read_more_slowly_and_not_given_up() {
+        let (mut frames, _pulse, mut ours, mut theirs) = watched(account());
+        let begun = Instant::now();
+        // 24 MiB: 4 at once, then 1 a second.
+        let frame = frame::encode(&vec![7; SESSION_LIMIT]).unwrap();
+        let send = async {
+            for _ in 0..3 {
+                theirs.write_all(&frame).await.unwrap();
+            }
+        };
+        let hear = async {
+            for _ in 0..3 {
+                frames.next(&mut ours).await.unwrap();
+            }
+        };
+        tokio::join!(hear, send);
+        let seconds = begun.elapsed().as_secs();
+        assert!((19..=20).contains(&seconds), "{seconds}");
+    }
+}
