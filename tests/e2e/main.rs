@@ -3,6 +3,7 @@
 mod commands;
 mod groups;
 mod offline;
+mod presence;
 mod talk;
 
 /// Every failure is an error with its story, so that tests read as what they show.

@@ -135,8 +135,42 @@ pub(crate) enum Command {
     },
     /// Fetches everything that is new.
     Sync,
+    /// Who of the friends is online, and whether they see this account.
+    Presence {
+        #[command(subcommand)]
+        change: Option<Presence>,
+    },
+    /// Tells the members of a room that one is writing. To be repeated every few seconds while it is true.
+    Typing {
+        /// The room's id.
+        #[arg(allow_hyphen_values = true)]
+        room: String,
+    },
+    /// Where the account is logged in.
+    Sessions {
+        #[command(subcommand)]
+        change: Option<Sessions>,
+    },
     /// Prints events until stopped.
     Listen,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+pub(crate) enum Presence {
+    /// Lets friends see when this account is online or writing.
+    Show,
+    /// Hides it from them. Who hides sees nobody else either.
+    Hide,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Sessions {
+    /// Logs a device of the account out.
+    End {
+        /// The device's id, as `mildam sessions` lists it.
+        #[arg(allow_hyphen_values = true)]
+        device: String,
+    },
 }
 
 #[derive(Subcommand)]

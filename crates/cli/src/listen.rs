@@ -35,6 +35,12 @@ fn tell(event: &Event, output: &Output) -> Result<(), Failure> {
             output.line(&line.to_string())
         }
         Event::Message { message } if message.state == MessageState::Received => output.message(message),
+        Event::Presence { presence } if !output.json && presence.visible => {
+            output.line(&format!("-- online: {}", presence.online.join(", ")))
+        }
+        Event::Typing { room, account } if !output.json => {
+            output.line(&format!("-- {account} is writing in {room}"))
+        }
         event if output.json => output.show(event, String::new),
         _ => Ok(()),
     }

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mildam_client::{
-    ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, RoomView, SearchHit,
-    TrustView,
+    ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, PresenceView, RoomView,
+    SearchHit, SessionView, TrustView,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -103,6 +103,23 @@ impl Output {
         })
     }
 
+    pub(crate) fn presence(&self, presence: &PresenceView) -> Result<(), Failure> {
+        self.show(presence, || match (presence.visible, presence.online.as_slice()) {
+            (false, _) => "Hidden: friends do not see this account, and it does not see them.".to_owned(),
+            (true, []) => "Nobody is online.".to_owned(),
+            (true, online) => online.join("\n"),
+        })
+    }
+
+    pub(crate) fn session(&self, session: &SessionView) -> Result<(), Failure> {
+        self.show(session, || {
+            let online = if session.online { "  online" } else { "" };
+            let current = if session.current { "  (this device)" } else { "" };
+            let (since, until) = (date(session.created_at), date(session.expires_at));
+            format!("{}  since {since}  until {until}{online}{current}", session.device)
+        })
+    }
+
     pub(crate) fn contact(&self, contact: &ContactView) -> Result<(), Failure> {
         self.show(contact, || {
             let trust = match contact.trust {
@@ -165,6 +182,20 @@ pub(crate) fn message_json(message: &MessageView) -> Value {
     json
 }
 
+/// The day of a time in milliseconds since 1970, by UTC: `2026-11-26`.
+fn date(ms: u64) -> String {
+    // Howard Hinnant's civil_from_days, from the first of March of the year 0 on.
+    let days = ms / 86_400_000 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 fn message_text(message: &MessageView) -> String {
     let from = &message.from;
     match &message.content {
@@ -187,5 +218,18 @@ fn message_text(message: &MessageView) -> String {
         }
         MessageContent::Refused { code } => format!("-- something from {from} was refused ({code})"),
         MessageContent::NeedsNewerVersion => format!("-- {from} sent something that needs a newer version"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn a_day_is_written_as_people_write_it() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400_000), "2000-02-29");
+        assert_eq!(date(1_735_689_599_999), "2024-12-31");
+        assert_eq!(date(1_764_115_200_000), "2025-11-26");
     }
 }

@@ -10,7 +10,7 @@ use mildam_client::{
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::args::{Args, Command, Contact, Friend, Room, Vault};
+use crate::args::{Args, Command, Contact, Friend, Presence, Room, Sessions, Vault};
 use crate::listen::listen;
 use crate::output::{Failure, Output};
 
@@ -133,6 +133,9 @@ async fn command(
             let unread: u64 = client.rooms().await?.iter().map(|room| room.unread).sum();
             output.show(&json!({ "unread": unread }), || format!("{unread} unread"))
         }
+        Command::Presence { change } => presence(client, change, output).await,
+        Command::Typing { room } => typing(client, &room, output).await,
+        Command::Sessions { change } => sessions(client, change, output).await,
         Command::Listen => listen(client, events, output).await,
     }
 }
@@ -227,6 +230,41 @@ async fn rooms(client: &Client, room: Room, output: &Output) -> Result<(), Failu
         Room::List => return output.rooms(&client.rooms().await?),
     };
     output.show(&json!({ "room": made }), || made.clone())
+}
+
+async fn presence(client: &Client, change: Option<Presence>, output: &Output) -> Result<(), Failure> {
+    client.wait_online().await?;
+    let presence = match change {
+        None => client.presence(),
+        Some(Presence::Show) => client.set_presence(true).await?,
+        Some(Presence::Hide) => client.set_presence(false).await?,
+    };
+    output.presence(&presence)
+}
+
+async fn typing(client: &Client, room: &str, output: &Output) -> Result<(), Failure> {
+    client.wait_online().await?;
+    let room = client.room(room).await?.room;
+    client.typing(&room).await?;
+    // Jobs are done in their order: with this one the word is out.
+    client.wait_online().await?;
+    let told = client.presence().visible;
+    output.show(&json!({"room": room, "told": told}), || {
+        let text = if told { "Told." } else { "Nobody is told: this account hides when it is online." };
+        text.to_owned()
+    })
+}
+
+async fn sessions(client: &Client, change: Option<Sessions>, output: &Output) -> Result<(), Failure> {
+    client.wait_online().await?;
+    if let Some(Sessions::End { device }) = change {
+        client.end_session(&device).await?;
+        return output.show(&json!({"device": device, "ended": true}), || "Logged out.".to_owned());
+    }
+    for session in client.sessions().await? {
+        output.session(&session)?;
+    }
+    Ok(())
 }
 
 /// Sends, and waits until the server has it. Offline, the message stays in the outbox and the
