@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use mildam_client::{Client, Error, Unlock, UnlockKind};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::commands;
+use crate::links;
 use crate::options::Options;
 use crate::window;
 
@@ -56,9 +58,25 @@ pub(crate) enum Gate {
 pub(crate) struct Shell {
     home: PathBuf,
     client: Mutex<Option<Client>>,
+    /// The link that the app was opened with, until the window takes it.
+    link: std::sync::Mutex<Option<String>>,
 }
 
 impl Shell {
+    fn new(home: PathBuf, link: Option<String>) -> Self {
+        Self { home, client: Mutex::new(None), link: std::sync::Mutex::new(link) }
+    }
+
+    /// Keeps a link for the window; a later one replaces it.
+    pub(crate) fn keep_link(&self, link: String) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
+    }
+
+    /// The link that waits, once.
+    pub(crate) fn take_link(&self) -> Option<String> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The client.
     pub(crate) async fn client(&self) -> Result<Client, CommandError> {
         self.client.lock().await.clone().ok_or_else(CommandError::locked)
@@ -150,14 +168,21 @@ fn forwarding(app: &AppHandle, client: Client) -> Client {
 
 /// Runs until the window is closed.
 pub(crate) fn run(options: Options) -> tauri::Result<()> {
-    let app = tauri::Builder::default()
+    let mut builder = tauri::Builder::default();
+    if options.is_default() {
+        // The first of all plugins: a second start ends here.
+        builder = builder.plugin(links::single_instance());
+    }
+    let app = builder
+        .plugin(tauri_plugin_deep_link::init())
         .invoke_handler(commands::all())
         .setup(move |app| {
             let home = match options.home {
                 Some(home) => home,
                 None => app.path().app_local_data_dir()?.join(&options.profile),
             };
-            app.manage(Shell { home: home.clone(), client: Mutex::new(None) });
+            app.manage(Shell::new(home.clone(), options.link));
+            links::listen(app);
             window::open(app, &options.profile, &home)?;
             Ok(())
         })

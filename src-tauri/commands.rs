@@ -4,8 +4,11 @@ mod account;
 mod contacts;
 mod friends;
 mod gate;
+mod invitations;
 mod messages;
+mod presence;
 mod rooms;
+mod sessions;
 
 use tauri::ipc::Invoke;
 
@@ -26,6 +29,7 @@ pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'stat
         gate::state,
         gate::reconnect,
         account::connect,
+        account::decide_server_key,
         account::sign_up,
         account::log_in,
         account::recover,
@@ -47,9 +51,15 @@ pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'stat
         rooms::invite,
         rooms::end_block,
         rooms::leave,
+        invitations::take_invitation,
         messages::send,
         messages::history,
         messages::search,
         messages::mark_read,
+        presence::presence,
+        presence::set_presence,
+        presence::typing,
+        sessions::sessions,
+        sessions::end_session,
     ]
 }

@@ -4,6 +4,7 @@
 
 mod app;
 mod commands;
+mod links;
 mod options;
 mod window;
 

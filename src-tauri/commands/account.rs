@@ -1,6 +1,6 @@
 //! Getting an account, and a session.
 
-use mildam_client::{AccountView, Notice, Recover, ServerView, SignUp};
+use mildam_client::{AccountView, ClientState, Notice, Recover, ServerView, SignUp};
 use tauri::State;
 use zeroize::Zeroizing;
 
@@ -10,6 +10,15 @@ use crate::app::Shell;
 #[tauri::command]
 pub(crate) async fn connect(shell: State<'_, Shell>, link: String) -> Answer<ServerView> {
     Ok(shell.client().await?.connect(&link).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn decide_server_key(
+    shell: State<'_, Shell>,
+    found: String,
+    accept: bool,
+) -> Answer<ClientState> {
+    Ok(shell.client().await?.decide_server_key(&found, accept).await?)
 }
 
 #[tauri::command]

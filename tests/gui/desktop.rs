@@ -95,10 +95,14 @@ impl Desktop {
     pub fn place(&self, window: &str, column: u32) -> Result<()> {
         let (width, height) = (SIZE.0 / 2 - 20, SIZE.1 - 60);
         let (x, y) = (column * SIZE.0 / 2 + 8, 8);
-        let text = |number: u32| number.to_string();
-        self.xdotool(&["windowsize", "--sync", window, &text(width), &text(height)])?;
-        self.xdotool(&["windowmove", window, &text(x), &text(y)])?;
+        self.resize(window, width, height)?;
+        self.xdotool(&["windowmove", window, &x.to_string(), &y.to_string()])?;
         self.focus(window)
+    }
+
+    /// Makes a window so wide and high.
+    pub fn resize(&self, window: &str, width: u32, height: u32) -> Result<()> {
+        self.xdotool(&["windowsize", "--sync", window, &width.to_string(), &height.to_string()]).map(drop)
     }
 
     /// Gives a window the focus.

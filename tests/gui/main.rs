@@ -3,6 +3,9 @@
 mod desktop;
 mod greeted;
 mod identity;
+mod invitation;
+mod presence;
 mod protection;
+mod server_key;
 mod story;
 mod window;

@@ -91,7 +91,7 @@ fn connect(window: &Window<'_>, link: &str) -> Result<()> {
     window.part("connect")?.click()
 }
 
-fn sign_up(window: &Window<'_>, account: &str, nickname: &str, screenshots: &Path) -> Result<()> {
+pub(crate) fn sign_up(window: &Window<'_>, account: &str, nickname: &str, screenshots: &Path) -> Result<()> {
     window.part("signup-id")?.enter(account)?;
     window.part("signup-nickname")?.enter(nickname)?;
     window.part("signup-email")?.enter(&format!("{account}@example.org"))?;

@@ -34,10 +34,20 @@ pub struct Element<'a> {
 impl<'a> Window<'a> {
     /// Opens the window of the person whose home is `home`, in `column` 0 or 1 of the desktop.
     pub fn open(desktop: &'a Desktop, home: &Path, column: u32) -> Result<Self> {
+        Self::open_with(desktop, Some(home), &[], column)
+    }
+
+    /// The same, with arguments of the app; without a home, in the system's own place for it.
+    pub fn open_with(
+        desktop: &'a Desktop,
+        home: Option<&Path>,
+        arguments: &[&str],
+        column: u32,
+    ) -> Result<Self> {
         let before = desktop.windows()?;
         let driver = Driver::start(desktop, home)?;
         let capabilities = json!({
-            "tauri:options": {"application": program("mildam-desktop")?},
+            "tauri:options": {"application": program("mildam-desktop")?, "args": arguments},
             "browserName": "wry",
         });
         let answer = driver.post("session", &json!({"capabilities": {"alwaysMatch": capabilities}}))?;
@@ -94,6 +104,17 @@ impl<'a> Window<'a> {
         Ok(usize::try_from(answer.as_u64().context("a count")?)?)
     }
 
+    /// Waits until there is no element that a CSS selector names.
+    pub fn gone(&self, css: &str) -> Result<()> {
+        wait_for(&format!("the end of {css}"), || Ok((self.count(css)? == 0).then_some(())))
+    }
+
+    /// Waits until the field with this `data-testid` has this value.
+    pub fn value(&self, name: &str, value: &str) -> Result<()> {
+        let field = self.part(name)?;
+        wait_for(&format!("{value} in {name}"), || Ok((field.property("value")? == *value).then_some(())))
+    }
+
     /// All text that it shows.
     pub fn text(&self) -> Result<String> {
         let script = "return document.body.innerText";
@@ -104,6 +125,11 @@ impl<'a> Window<'a> {
     /// Gives the window the focus of the desktop.
     pub fn focus(&self) -> Result<()> {
         self.desktop.focus(&self.id)
+    }
+
+    /// Makes it so wide and high, in pixels.
+    pub fn resize(&self, width: u32, height: u32) -> Result<()> {
+        self.desktop.resize(&self.id, width, height)
     }
 
     /// Takes a picture of it.
@@ -178,14 +204,16 @@ struct Driver {
 }
 
 impl Driver {
-    fn start(desktop: &Desktop, home: &Path) -> Result<Self> {
+    fn start(desktop: &Desktop, home: Option<&Path>) -> Result<Self> {
         let (port, native_port) = (free_port()?, free_port()?);
         let mut command = Command::new(tauri_driver()?);
         desktop.dress(&mut command);
         command
             .args(["--port", &port.to_string(), "--native-port", &native_port.to_string()])
-            .env("MILDAM_HOME", home)
             .stdin(Stdio::null());
+        if let Some(home) = home {
+            command.env("MILDAM_HOME", home);
+        }
         let child = command.spawn().context("cannot start tauri-driver")?;
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE + Duration::from_secs(30)))

@@ -23,6 +23,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+/// What the server key is called as an issuer.
+const AUTHORITY: &str = "Mildam relay key";
 /// How long an own certificate is valid: browsers and checkers take no longer one for sound. Mildam's
 /// clients do not look at its dates.
 const VALIDITY: Duration = Duration::from_secs(397 * 86_400);
@@ -76,7 +78,7 @@ pub(crate) fn issue_own(
         KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der.as_slice()), &PKCS_RSA_SHA256)
             .map_err(issue)?;
     let mut authority = CertificateParams::default();
-    authority.distinguished_name.push(DnType::CommonName, "Mildam relay key");
+    authority.distinguished_name.push(DnType::CommonName, AUTHORITY);
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority_certificate = authority.self_signed(&issuer_key).map_err(issue)?;
@@ -186,10 +188,12 @@ impl Description {
         })
     }
 
-    /// Whether it is the relay's own and should be made anew: it ends soon, or lacks a name.
+    /// Whether it is the relay's own and should be made anew: it ends soon, lacks a name, or is from a
+    /// server key that was lost.
     pub(crate) fn is_due(&self, names: &[String], now: OffsetDateTime) -> bool {
         let ends_soon = self.not_after - now < signed(RENEWAL);
-        self.own && (ends_soon || names.iter().any(|name| !self.names.contains(name)))
+        let was_own = self.issuer == format!("CN={AUTHORITY}");
+        if self.own { ends_soon || names.iter().any(|name| !self.names.contains(name)) } else { was_own }
     }
 }
 

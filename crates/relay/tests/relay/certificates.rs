@@ -91,6 +91,19 @@ async fn the_own_certificate_stays_until_it_lacks_a_name() {
 
 // REQ T7
 #[tokio::test]
+async fn a_certificate_of_a_lost_server_key_is_not_shown_any_more() {
+    let relay = TestRelay::start().await;
+    let (old, first) = (*relay.link.fingerprint(), shown(relay.tls).await);
+    let data = relay.stop().await;
+    std::fs::remove_file(data.path().join("server-key.der")).unwrap();
+    let relay = TestRelay::start_in(data, |_| ()).await;
+    assert_ne!(*relay.link.fingerprint(), old);
+    assert_ne!(shown(relay.tls).await, first);
+    relay.stop().await;
+}
+
+// REQ T7
+#[tokio::test]
 async fn the_command_renews_it_under_a_running_relay_and_the_link_stays() {
     let data = data();
     let mut program = Program::start_logging(data.path(), Stdio::piped()).await;

@@ -5,11 +5,14 @@ import type {
   Event,
   FriendsView,
   HistoryPage,
+  InvitationView,
   MessageView,
   Notice,
+  PresenceView,
   RoomView,
   SearchHit,
   ServerView,
+  SessionView,
 } from './views'
 
 /** What the first screen must ask for. */
@@ -34,6 +37,10 @@ export function failureOf(error: unknown): Failure {
 /** Everything that the window can ask of the program behind it. */
 export interface Backend {
   listen(tell: (event: Event) => void): Promise<() => void>
+  /** Tells when the app was opened with a link. */
+  listenLinks(tell: () => void): Promise<() => void>
+  /** What that link leads to, once. Nothing is connected by it. */
+  takeInvitation(): Promise<InvitationView | null>
   boot(): Promise<Gate>
   unlock(passphrase: string): Promise<void>
   /** Without a passphrase, the keyring opens the vault. */
@@ -46,6 +53,8 @@ export interface Backend {
   state(): Promise<ClientState>
   reconnect(): Promise<void>
   connect(link: string): Promise<ServerView>
+  /** Takes another key of the server, which was shown to the person, or keeps the known one. */
+  decideServerKey(found: string, accept: boolean): Promise<ClientState>
   signUp(form: {
     account: string
     email: string
@@ -76,4 +85,10 @@ export interface Backend {
   history(room: string, before: number | null, limit: number): Promise<HistoryPage>
   search(query: string, limit: number): Promise<SearchHit[]>
   markRead(room: string, seq: number): Promise<void>
+  presence(): Promise<PresenceView>
+  setPresence(visible: boolean): Promise<PresenceView>
+  /** To be told every few seconds while somebody writes. */
+  typing(room: string): Promise<void>
+  sessions(): Promise<SessionView[]>
+  endSession(device: string): Promise<void>
 }

@@ -7,6 +7,8 @@ import type { Event } from './views'
 /** The program behind the window, over Tauri's bridge. */
 export const backend: Backend = {
   listen: (tell) => listen<Event>('mildam', (event) => tell(event.payload)),
+  listenLinks: (tell) => listen('mildam-link', () => tell()),
+  takeInvitation: () => invoke('take_invitation'),
   boot: () => invoke('boot'),
   unlock: (passphrase) => invoke('unlock', { passphrase }),
   repair: (passphrase) => invoke('repair', { passphrase }),
@@ -17,6 +19,7 @@ export const backend: Backend = {
   state: () => invoke('state'),
   reconnect: () => invoke('reconnect'),
   connect: (link) => invoke('connect', { link }),
+  decideServerKey: (found, accept) => invoke('decide_server_key', { found, accept }),
   signUp: (form) => invoke('sign_up', form),
   logIn: (account, password) => invoke('log_in', { account, password }),
   recover: (form) => invoke('recover', form),
@@ -43,4 +46,9 @@ export const backend: Backend = {
   history: (room, before, limit) => invoke('history', { room, before, limit }),
   search: (query, limit) => invoke('search', { query, limit }),
   markRead: (room, seq) => invoke('mark_read', { room, seq }),
+  presence: () => invoke('presence'),
+  setPresence: (visible) => invoke('set_presence', { visible }),
+  typing: (room) => invoke('typing', { room }),
+  sessions: () => invoke('sessions'),
+  endSession: (device) => invoke('end_session', { device }),
 }

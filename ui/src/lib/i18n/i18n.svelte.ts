@@ -18,8 +18,11 @@ class I18n {
 
   /** The words for a failure; unknown codes are an internal fault. */
   error = (code: string, details: Record<string, string> = {}): string => {
-    const key = details['word'] ? `error.${code}_guess` : `error.${code}`
-    return key in en ? this.t(key as Key, details) : this.t('error.internal')
+    const wait = Number(details['retry_after'])
+    const more = details['word'] ? '_guess' : wait > 0 ? '_wait' : ''
+    const key = [`error.${code}${more}`, `error.${code}`].find((one) => one in en)
+    const values = { ...details, ...(wait > 0 ? { wait: this.duration(wait) } : {}) }
+    return this.t((key as Key) ?? 'error.internal', values)
   }
 
   /** The words for what a call threw. */
@@ -40,11 +43,23 @@ class I18n {
     })
   }
 
+  /** The day, with its year. */
+  date = (ms: number): string =>
+    this.#format(ms, { year: 'numeric', month: 'long', day: 'numeric' })
+
   /** Today the time, otherwise the date: for lists. */
   when = (ms: number): string =>
     new Date(ms).toDateString() === new Date().toDateString()
       ? this.time(ms)
       : this.#format(ms, { month: 'short', day: 'numeric' })
+
+  /** So many seconds, in seconds or in whole minutes. */
+  duration = (seconds: number): string => {
+    const [value, unit] =
+      seconds < 120 ? [Math.ceil(seconds), 'second'] : [Math.ceil(seconds / 60), 'minute']
+    const format = { style: 'unit', unit, unitDisplay: 'long' } as const
+    return new Intl.NumberFormat(this.language, format).format(value)
+  }
 
   list = (names: string[]): string =>
     new Intl.ListFormat(this.language, { type: 'conjunction' }).format(names)

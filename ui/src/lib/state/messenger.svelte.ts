@@ -4,12 +4,15 @@ import type {
   ClientState,
   Event,
   FriendsView,
+  InvitationView,
   MessageView,
   RoomView,
   SearchHit,
   SignUpStep,
 } from '../backend/views'
 import { i18n } from '../i18n/i18n.svelte'
+import { destinationOf } from './invitation'
+import { Presence } from './presence.svelte'
 
 const PAGE = 60
 
@@ -53,6 +56,15 @@ class Messenger {
   toast = $state<string | null>(null)
   query = $state('')
   hits = $state<SearchHit[] | null>(null)
+  /** What a link leads to with which the app was opened, until the person has decided about it. */
+  invitation = $state<InvitationView | null>(null)
+  /** An account that an invitation names, for the form that asks it. */
+  invited = $state<string | null>(null)
+  /** An invitation that this account cannot follow. */
+  elsewhere = $state<InvitationView | null>(null)
+  /** The person wants another server than the known one. */
+  choosingServer = $state(false)
+  readonly presence = new Presence()
 
   #conversations = new Map<string, Conversation>()
   #toastTimer: ReturnType<typeof setTimeout> | undefined
@@ -74,7 +86,9 @@ class Messenger {
 
   async start(): Promise<void> {
     await this.backend.listen((event) => this.#on(event))
+    await this.backend.listenLinks(() => void this.#takeInvitation())
     await this.boot()
+    await this.#takeInvitation()
   }
 
   /** Opens what opens without asking. */
@@ -127,15 +141,62 @@ class Messenger {
     this.#conversations.clear()
     this.query = ''
     this.hits = null
+    this.presence.forget()
+    this.invited = null
+    this.elsewhere = null
   }
 
   /** Reads every view anew. */
   async reload(): Promise<void> {
     this.client = await this.backend.state()
-    if (!this.client.account) return
+    if (!this.client.account) return this.#follow()
     this.friends = await this.backend.friends()
     this.rooms = await this.backend.rooms()
+    this.presence.show(await this.backend.presence())
     if (this.conversation) await this.#fill(this.conversation)
+    this.#follow()
+  }
+
+  async #takeInvitation(): Promise<void> {
+    const invitation = await this.attempt(() => this.backend.takeInvitation())
+    if (!invitation) return
+    this.invitation = invitation
+    this.#follow()
+  }
+
+  /** Goes where the invitation leads, once it is known who got it. What is done there, the person does. */
+  #follow(): void {
+    const invitation = this.invitation
+    if (!invitation || !this.client || this.gate !== 'open') return
+    const destination = destinationOf(invitation, this.client, this.friends)
+    // These wait in the form that they fill in.
+    if (destination === 'server') this.choosingServer = true
+    if (destination === 'server' || destination === 'sign_up') return
+    this.invitation = null
+    const name = this.nickname(invitation.account ?? '')
+    switch (destination) {
+      case 'friend':
+        this.invited = invitation.account
+        this.hits = null
+        this.query = ''
+        this.close()
+        break
+      case 'own':
+        return this.tell(i18n.t('invitation.own'))
+      case 'friends_already':
+        return this.tell(i18n.t('invitation.already', { name }))
+      case 'here_already':
+        return this.tell(i18n.t('invitation.here'))
+      case 'other_server':
+        this.elsewhere = invitation
+    }
+  }
+
+  /** Connects to the server of a link. */
+  async connect(link: string): Promise<void> {
+    await this.backend.connect(link)
+    this.client = await this.backend.state()
+    this.choosingServer = false
   }
 
   /** Does something, and tells in words if it was not done. */
@@ -265,6 +326,13 @@ class Messenger {
       }
       case 'message':
         this.#conversations.get(event.message.room)?.take(event.message)
+        this.presence.stopped(event.message.room, event.message.from)
+        break
+      case 'presence':
+        this.presence.show(event.presence)
+        break
+      case 'typing':
+        this.presence.writes(event.room, event.account)
         break
       case 'resync':
         void this.reload()
