@@ -7,8 +7,6 @@
 //! The length is judged before a byte of the payload is kept, so that no peer makes the other
 //! allocate more than the limit of the phase that the connection is in.
 
-use std::collections::VecDeque;
-
 /// Bytes of the length.
 pub const HEADER: usize = 4;
 /// The longest payload while the set-up is under way.
@@ -66,18 +64,19 @@ pub fn payload_length(header: [u8; HEADER], limit: usize) -> Result<usize, Frame
     judge(length, limit).map(|()| length)
 }
 
-/// Cuts a stream of bytes into payloads.
+/// Cuts a stream of bytes into payloads. Between frames it keeps no memory.
 #[derive(Debug)]
 pub struct Decoder {
     limit: usize,
-    buffer: VecDeque<u8>,
+    /// What has arrived and is not a whole payload yet.
+    held: Vec<u8>,
 }
 
 impl Decoder {
     /// Begins a stream whose payloads have at most `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { limit, buffer: VecDeque::new() }
+        Self { limit, held: Vec::new() }
     }
 
     /// From the next frame on another limit holds.
@@ -87,28 +86,42 @@ impl Decoder {
 
     /// Takes bytes as they arrive.
     pub fn extend(&mut self, bytes: &[u8]) {
-        self.buffer.extend(bytes);
+        self.held.extend_from_slice(bytes);
     }
 
-    /// The next payload, if it is there whole.
+    /// The next payload, if it is there whole. Its length is judged as soon as it is known.
     ///
     /// # Errors
     /// [`FrameError`] as soon as a length is known to be wrong. The stream is of no use then.
     #[expect(clippy::should_implement_trait, reason = "an error ends the stream, None does not")]
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
-        let mut header = [0; HEADER];
-        for (at, byte) in header.iter_mut().enumerate() {
-            match self.buffer.get(at) {
-                Some(there) => *byte = *there,
-                None => return Ok(None),
-            }
-        }
-        let length = payload_length(header, self.limit)?;
-        if self.buffer.len() < HEADER.saturating_add(length) {
+        let Some(header) = self.held.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let end = payload_length(*header, self.limit)?.saturating_add(HEADER);
+        if self.held.len() < end {
             return Ok(None);
         }
-        self.buffer.drain(..HEADER);
-        Ok(Some(self.buffer.drain(..length).collect()))
+        let rest = self.held.split_off(end);
+        let mut payload = std::mem::replace(&mut self.held, rest);
+        payload.drain(..HEADER);
+        Ok(Some(payload))
+    }
+
+    /// Bytes of the payload that has begun to arrive, as far as its length is known; none between frames.
+    #[must_use]
+    pub fn under_way(&self) -> Option<usize> {
+        match self.held.first_chunk::<HEADER>() {
+            Some(header) => Some(usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX)),
+            None if self.held.is_empty() => None,
+            None => Some(0),
+        }
+    }
+
+    /// Bytes of memory that it keeps.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        self.held.capacity()
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use mildam_protocol::frame::{self, FrameError, HEADER};
+use mildam_protocol::frame::{Decoder, FrameError};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
@@ -87,26 +87,15 @@ impl Watch {
         }
     }
 
-    /// In what time the frame must be whole that has arrived so far; none if nothing has.
-    fn time_of_frame(&self, held: &[u8]) -> Option<Duration> {
-        let length = match held.first_chunk::<HEADER>() {
-            Some(header) => u32::from_be_bytes(*header),
-            None if held.is_empty() => return None,
-            None => 0,
-        };
-        Some(transfer_time(
-            self.frame,
-            usize::try_from(length).unwrap_or(usize::MAX),
-            self.frame_bytes_a_second,
-        ))
+    /// In what time a frame of so many bytes must be whole.
+    fn time_of_frame(&self, bytes: usize) -> Duration {
+        transfer_time(self.frame, bytes, self.frame_bytes_a_second)
     }
 }
 
 /// Cuts what arrives into payloads.
 pub(crate) struct Frames {
-    limit: usize,
-    /// What has arrived and is not a whole payload yet.
-    held: Vec<u8>,
+    decoder: Decoder,
     /// None: the peer may take its time.
     watch: Option<Watch>,
 }
@@ -114,11 +103,11 @@ pub(crate) struct Frames {
 impl Frames {
     /// Payloads of at most `limit` bytes, as fast and as slowly as they come.
     pub(crate) const fn new(limit: usize) -> Self {
-        Self { limit, held: Vec::new(), watch: None }
+        Self { decoder: Decoder::new(limit), watch: None }
     }
 
     pub(crate) const fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
+        self.decoder.set_limit(limit);
     }
 
     /// From now on the peer may be neither too fast nor too slow.
@@ -145,7 +134,7 @@ impl Frames {
         // When the peer was last heard, and when the frame that is under way began.
         let (mut heard, mut begun) = (Instant::now(), Instant::now());
         loop {
-            if let Some(payload) = self.cut()? {
+            if let Some(payload) = self.decoder.next()? {
                 return Ok(payload);
             }
             if let Some(watch) = &mut self.watch {
@@ -153,13 +142,13 @@ impl Frames {
                 begun = later(begun, watch.flow.pay().await);
                 heard = Instant::now();
             }
-            let was_empty = self.held.is_empty();
+            let between = self.decoder.under_way().is_none();
             let count = self.read(reader, heard, begun).await?;
             if count == 0 {
                 return Err(ReadError::Closed);
             }
             heard = Instant::now();
-            if was_empty {
+            if between {
                 begun = heard;
             }
             if let Some(watch) = &mut self.watch {
@@ -176,14 +165,14 @@ impl Frames {
         begun: Instant,
     ) -> Result<usize, ReadError> {
         let Some(watch) = &self.watch else {
-            return Ok(fill(reader, &mut self.held).await?);
+            return Ok(fill(reader, &mut self.decoder).await?);
         };
-        let whole = watch.time_of_frame(&self.held).map(|time| later(begun, time));
+        let whole = self.decoder.under_way().map(|bytes| later(begun, watch.time_of_frame(bytes)));
         loop {
             // A client asks only whether a silent relay is there: whoever is told much may say nothing.
             let silent = later(heard.max(watch.pulse.last()), watch.silence());
             let deadline = whole.map_or(silent, |whole| whole.min(silent));
-            if let Ok(count) = timeout_at(deadline, fill(reader, &mut self.held)).await {
+            if let Ok(count) = timeout_at(deadline, fill(reader, &mut self.decoder)).await {
                 return Ok(count?);
             }
             if whole.is_some_and(|whole| whole <= deadline) {
@@ -194,21 +183,6 @@ impl Frames {
             }
         }
     }
-
-    /// Cuts off a payload, if it is there whole. Its length is judged as soon as it is known.
-    fn cut(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
-        let Some(header) = self.held.first_chunk::<HEADER>() else {
-            return Ok(None);
-        };
-        let end = frame::payload_length(*header, self.limit)?.saturating_add(HEADER);
-        if self.held.len() < end {
-            return Ok(None);
-        }
-        let rest = self.held.split_off(end);
-        let mut payload = std::mem::replace(&mut self.held, rest);
-        payload.drain(..HEADER);
-        Ok(Some(payload))
-    }
 }
 
 /// Some time later; a time that is too long is not waited for.
@@ -216,13 +190,13 @@ fn later(when: Instant, time: Duration) -> Instant {
     when.checked_add(time).unwrap_or(when)
 }
 
-/// Reads what there is, and keeps memory only for that.
-async fn fill(reader: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> io::Result<usize> {
+/// Takes what there is. The memory that it is read into is not kept.
+async fn fill(reader: &mut (impl AsyncRead + Unpin), decoder: &mut Decoder) -> io::Result<usize> {
     poll_fn(|context| {
         let mut chunk = [MaybeUninit::uninit(); CHUNK];
         let mut chunk = ReadBuf::uninit(&mut chunk);
         ready!(Pin::new(&mut *reader).poll_read(context, &mut chunk))?;
-        held.extend_from_slice(chunk.filled());
+        decoder.extend(chunk.filled());
         Poll::Ready(Ok(chunk.filled().len()))
     })
     .await
@@ -230,7 +204,7 @@ async fn fill(reader: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> io::
 
 #[cfg(test)]
 mod tests {
-    use mildam_protocol::frame::{SESSION_LIMIT, SET_UP_LIMIT};
+    use mildam_protocol::frame::{self, SESSION_LIMIT, SET_UP_LIMIT};
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::sleep;
 
@@ -283,12 +257,12 @@ mod tests {
         let (mut frames, (mut ours, mut theirs)) = (Frames::new(SESSION_LIMIT), duplex(1 << 24));
         theirs.write_all(&frame::encode(&vec![7; SESSION_LIMIT]).unwrap()).await.unwrap();
         assert_eq!(frames.next(&mut ours).await.unwrap().len(), SESSION_LIMIT);
-        assert_eq!(frames.held.capacity(), 0);
+        assert_eq!(frames.decoder.memory(), 0);
         let announced = u32::try_from(SESSION_LIMIT).unwrap().to_be_bytes();
         theirs.write_all(&announced).await.unwrap();
         drop(theirs);
         assert!(matches!(frames.next(&mut ours).await, Err(ReadError::Closed)));
-        assert!(frames.held.capacity() <= 64, "{}", frames.held.capacity());
+        assert!(frames.decoder.memory() <= 64, "{}", frames.decoder.memory());
     }
 
     // On a clock that moves only when everybody waits, these times are exact. REQ S5
