@@ -89,7 +89,8 @@ impl Error {
         self
     }
 
-    /// Whether the relay could not be reached, by itself or through the system's proxy, so that trying again later can help.
+    /// Whether the relay could not be reached, by itself or through the system's proxy, so that trying
+    /// again later can help.
     #[must_use]
     pub fn is_offline(&self) -> bool {
         matches!(self.code(), "offline" | "proxy_failed")

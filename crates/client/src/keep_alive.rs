@@ -38,8 +38,8 @@ impl Heard {
     }
 }
 
-/// Asks after each silence, and at once when there is a doubt, and returns once nothing is heard: no answer, and no part of anything
-/// else. An answer that stands behind a long one is late for a good reason.
+/// Asks after each silence, and at once when there is a doubt, and returns once nothing is heard: no
+/// answer, and no part of anything else. An answer that stands behind a long one is late for a good reason.
 pub(crate) async fn until_gone<F: Future<Output = bool>>(
     ping: impl Fn() -> F,
     heard: &Heard,

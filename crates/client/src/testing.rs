@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use crate::carrier::{self, Stream};
 use crate::keep_alive::Heard;
 use crate::tls::Authorities;
-use crate::web_socket::WebSocket;
+use crate::web_socket;
 
 /// A key and a chain that show a server in TLS. They need not belong together.
 pub(crate) struct Shown {
@@ -134,7 +134,7 @@ impl TlsServer {
 }
 
 /// The server's part in opening a WebSocket.
-pub(crate) async fn accept_web_socket<S: Stream>(stream: S) -> Result<WebSocket<S>, WsError> {
+pub(crate) async fn accept_web_socket<S: Stream>(stream: S) -> Result<impl Stream, WsError> {
     // The form of the answer is what the library asks for.
     #[expect(clippy::result_large_err)]
     let answer = |request: &Request, mut response: Response| {
@@ -143,7 +143,7 @@ pub(crate) async fn accept_web_socket<S: Stream>(stream: S) -> Result<WebSocket<
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("mildam.1"));
         Ok(response)
     };
-    Ok(WebSocket::new(tokio_tungstenite::accept_hdr_async(stream, answer).await?))
+    Ok(web_socket::bytes(tokio_tungstenite::accept_hdr_async(stream, answer).await?))
 }
 
 /// The channel binding that a server sees.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use mildam_protocol::ServerLink;
+use mildam_protocol::carrier::EXPORTER_LABEL;
 use mildam_protocol::records::Hash;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -14,9 +15,6 @@ use tokio_rustls::client::TlsStream;
 
 use crate::certificate;
 use crate::error::Error;
-
-/// What the set-up's channel binding is called (RFC 9266).
-const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
 
 /// Who vouches for the other end of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +176,7 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let (_, session) = stream.get_ref();
     let binding = session
-        .export_keying_material([0; 32], EXPORTER, Some(&[]))
+        .export_keying_material([0; 32], EXPORTER_LABEL, Some(&[]))
         .map_err(|_| Error::internal("TLS exporter"))?;
     let agreed = session.alpn_protocol() == Some(alpn);
     Ok(Tls { stream, binding, voucher, agreed })

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use mildam_protocol::ServerLink;
+use mildam_protocol::{ServerLink, carrier};
 use tokio::time::Instant;
 
 use crate::model::TransportView;
 use crate::web_socket;
 
-/// What TLS says to speak on the first way.
-const ALPN: &[u8] = b"mildam/1";
 /// A WebSocket is tried first for so long after the other way was found closed.
 const SOCKET_AGAIN: Duration = Duration::from_secs(15 * 60);
 
@@ -26,7 +24,7 @@ impl Way {
     /// What TLS says to speak.
     pub(crate) const fn alpn(self) -> &'static [u8] {
         match self {
-            Self::Socket => ALPN,
+            Self::Socket => carrier::ALPN,
             Self::WebSocket => web_socket::ALPN,
         }
     }

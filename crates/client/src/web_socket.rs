@@ -3,61 +3,50 @@
 //! Binary messages carry the stream; where one ends and the next begins means nothing. A close is
 //! the end of the stream.
 
+use std::future::ready;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 
-use futures_util::{Sink, Stream};
+use futures_util::{SinkExt, StreamExt, stream};
 use http::Uri;
 use http::header::RETRY_AFTER;
 use mildam_protocol::ServerLink;
+use mildam_protocol::carrier::{WEB_SOCKET_MESSAGE, WEB_SOCKET_PATH, WEB_SOCKET_PROTOCOL};
 use mildam_protocol::frame::SESSION_LIMIT;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, ClientRequestBuilder, Error as WsError, Message};
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
 use crate::error::{self, Error};
 use crate::keep_alive::Heard;
 
 /// What TLS says to speak.
 pub(crate) const ALPN: &[u8] = b"http/1.1";
-/// What the WebSocket says to speak.
-pub(crate) const PROTOCOL: &str = "mildam.1";
-/// Where the relay takes WebSockets.
-const PATH: &str = "/ws";
-/// The longest message that is sent, in bytes.
-const LONGEST: usize = 64 * 1024;
 /// The longest message that is taken, in bytes: a server may put a whole frame into one.
-const LONGEST_TAKEN: usize = SESSION_LIMIT + LONGEST;
-
-/// A WebSocket as a byte stream.
-pub(crate) struct WebSocket<S> {
-    messages: WebSocketStream<S>,
-    /// What is left of the last message.
-    unread: Bytes,
-}
+const LONGEST: usize = SESSION_LIMIT + WEB_SOCKET_MESSAGE;
 
 /// Opens a WebSocket over TLS to the relay of a link.
 ///
 /// # Errors
 /// `busy` if it is to be tried later, `set_up_failed` if what answers is no relay, `offline` if the
 /// connection broke.
-pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
     link: &ServerLink,
     heard: Heard,
-) -> Result<WebSocket<Listening<S>>, Error> {
-    let uri: Uri = format!("wss://{}{PATH}", link.address())
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<S>, Error> {
+    let uri: Uri = format!("wss://{}{WEB_SOCKET_PATH}", link.address())
         .parse()
         .map_err(|_| Error::internal("the address of a WebSocket"))?;
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(PROTOCOL);
-    let config =
-        WebSocketConfig::default().max_message_size(Some(LONGEST_TAKEN)).max_frame_size(Some(LONGEST_TAKEN));
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(WEB_SOCKET_PROTOCOL);
+    let config = WebSocketConfig::default().max_message_size(Some(LONGEST)).max_frame_size(Some(LONGEST));
     let stream = Listening { stream, heard, bytes: 0 };
     let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await;
     let (messages, _) = opened.map_err(not_opened)?;
-    Ok(WebSocket::new(messages))
+    Ok(bytes(messages))
 }
 
 fn not_opened(error: WsError) -> Error {
@@ -77,81 +66,34 @@ fn busy<T>(response: &http::Response<T>) -> Error {
     }
 }
 
-impl<S> WebSocket<S> {
-    pub(crate) const fn new(messages: WebSocketStream<S>) -> Self {
-        Self { messages, unread: Bytes::new() }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// The bytes of the next message; none at the end of the stream.
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        loop {
-            let message = match ready!(Pin::new(&mut self.messages).poll_next(context)) {
-                Some(Ok(message)) => message,
-                None | Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) => {
-                    return Poll::Ready(Ok(None));
-                }
-                Some(Err(error)) => return Poll::Ready(Err(into_io(error))),
-            };
-            match message {
-                Message::Binary(bytes) if bytes.is_empty() => {}
-                Message::Binary(bytes) => return Poll::Ready(Ok(Some(bytes))),
-                Message::Close(_) => return Poll::Ready(Ok(None)),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
-                Message::Text(_) => {
-                    let error = io::Error::new(io::ErrorKind::InvalidData, "a text message");
-                    return Poll::Ready(Err(error));
-                }
-            }
+/// The bytes in a WebSocket's binary messages.
+pub(crate) fn bytes<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    socket: WebSocketStream<S>,
+) -> impl AsyncRead + AsyncWrite + Unpin + Send {
+    let (sink, stream) = socket.split();
+    let stream = stream.take_while(|message| ready(!matches!(message, Ok(Message::Close(_)))));
+    let read = stream.filter_map(|message| {
+        ready(match message {
+            Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
+            Ok(Message::Text(_)) => Some(Err(io::Error::new(io::ErrorKind::InvalidData, "a text message"))),
+            Ok(_) => None,
+            Err(error) => Some(Err(into_io(error))),
+        })
+    });
+    let write = sink.sink_map_err(into_io).with_flat_map(|mut bytes: Bytes| {
+        let mut messages = Vec::new();
+        while !bytes.is_empty() {
+            messages.push(Ok(Message::Binary(bytes.split_to(bytes.len().min(WEB_SOCKET_MESSAGE)))));
         }
-    }
+        stream::iter(messages)
+    });
+    tokio::io::join(StreamReader::new(read), SinkWriter::new(CopyToBytes::new(write)))
 }
 
 fn into_io(error: WsError) -> io::Error {
     match error {
         WsError::Io(error) => error,
         other => io::Error::other(other),
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
-            match ready!(self.poll_message(context))? {
-                Some(bytes) => self.unread = bytes,
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let length = buffer.remaining().min(self.unread.len());
-        buffer.put_slice(&self.unread.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(Pin::new(&mut self.messages).poll_ready(context)).map_err(into_io)?;
-        let taken = bytes.get(..LONGEST).unwrap_or(bytes);
-        let message = Message::Binary(Bytes::copy_from_slice(taken));
-        Pin::new(&mut self.messages).start_send(message).map_err(into_io)?;
-        Poll::Ready(Ok(taken.len()))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.messages).poll_flush(context).map_err(into_io)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.messages).poll_close(context).map_err(into_io)
     }
 }
 
@@ -171,7 +113,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        task::ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         self.bytes += buffer.filled().len() - before;
         if self.bytes >= crate::carrier::CHUNK {
             self.bytes = 0;
@@ -201,17 +143,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{SinkExt, StreamExt};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
 
-    async fn pair() -> (WebSocket<DuplexStream>, WebSocketStream<DuplexStream>) {
+    async fn pair() -> (impl AsyncRead + AsyncWrite + Unpin + Send, WebSocketStream<DuplexStream>) {
         let (near, far) = tokio::io::duplex(1000);
         let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
-        (WebSocket::new(near), far)
+        (bytes(near), far)
     }
 
     #[tokio::test]

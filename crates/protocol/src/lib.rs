@@ -4,7 +4,8 @@
 //! clock and no socket. `docs/protocol.md` is the normative text.
 //!
 //! The layers, from the outside in:
-//! 1. [`frame`]: length-prefixed frames, their limit checked before anything is allocated;
+//! 1. [`carrier`]: the names and limits of what carries the byte stream;
+//!    [`frame`]: length-prefixed frames, their limit checked before anything is allocated;
 //! 2. [`set_up`]: the RSA/AES set-up, one struct per state on both sides;
 //! 3. [`session`]: the session cipher, which binds every frame to its direction and position;
 //!    its envelopes are `{command, data}` requests, `{status, data | message}` answers, and pushes;
@@ -12,6 +13,7 @@
 //!
 //! [`password`] is the password's own protocol, carried by four of the commands.
 
+pub mod carrier;
 pub mod code;
 pub mod command;
 pub mod event;

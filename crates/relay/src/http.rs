@@ -15,6 +15,7 @@ use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use mildam_protocol::carrier;
 use mildam_protocol::set_up::ChannelBinding;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
@@ -82,7 +83,7 @@ fn router(visit: Visit) -> Router {
         .route("/join.css", get(pages::style))
         .route("/join.js", get(pages::script))
         .route("/mildam.svg", get(pages::icon))
-        .route("/ws", get(websocket::open))
+        .route(carrier::WEB_SOCKET_PATH, get(websocket::open))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .with_state(visit)

@@ -18,8 +18,8 @@ fn unusable(error: impl std::fmt::Display) -> RelayError {
 
 /// Reads the server key, or makes it at the first start.
 pub(crate) fn server_key(data: &DataDir) -> Result<ServerKey, RelayError> {
-    if let Some(der) = data.read(data_dir::SERVER_KEY)?.map(Zeroizing::new) {
-        return ServerKey::from_pkcs8(&der).map_err(unusable);
+    if let Some(key) = read_server_key(data.path())? {
+        return Ok(key);
     }
     tracing::info!("first start: making the server key");
     let key = ServerKey::generate(&mut rng()).map_err(unusable)?;
@@ -28,10 +28,10 @@ pub(crate) fn server_key(data: &DataDir) -> Result<ServerKey, RelayError> {
     Ok(key)
 }
 
-/// Reads the server key of a data directory that somebody else may be using.
-pub(crate) fn read_server_key(data: &Path) -> Result<ServerKey, RelayError> {
+/// Reads the server key of a data directory that somebody else may be using; `None` before the first start.
+pub(crate) fn read_server_key(data: &Path) -> Result<Option<ServerKey>, RelayError> {
     let der = data_dir::read(&data.join(data_dir::SERVER_KEY))?.map(Zeroizing::new);
-    ServerKey::from_pkcs8(&der.ok_or_else(|| unusable("it is not there"))?).map_err(unusable)
+    der.map(|der| ServerKey::from_pkcs8(&der).map_err(unusable)).transpose()
 }
 
 /// Reads what passwords are served with, or makes it at the first start.

@@ -44,10 +44,10 @@ impl Keys {
     /// [`RelayError`]
     pub fn open(config: Config) -> Result<Self, RelayError> {
         let data = config.data;
-        if data_dir::read(&data.join(data_dir::SERVER_KEY))?.is_none() {
-            identity::server_key(&DataDir::open(&data)?)?;
-        }
-        let server_key = identity::read_server_key(&data)?;
+        let server_key = match identity::read_server_key(&data)? {
+            Some(key) => key,
+            None => identity::server_key(&DataDir::open(&data)?)?,
+        };
         let link = || Ok::<_, RelayError>(relay::last_link(&data)?.map(|link| link.host().to_owned()));
         let host = match config.public_host {
             Some(host) => Some(host),

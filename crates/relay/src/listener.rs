@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mildam_protocol::carrier;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,8 +23,6 @@ use crate::{connection, proxy, tls};
 const PAUSE: Duration = Duration::from_millis(100);
 /// A peer that has gone without a word is noticed after about two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
-/// Label of the channel binding `tls-exporter` (RFC 9266).
-const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
 /// Where connections come in.
 pub(crate) struct Listeners {
@@ -52,9 +51,7 @@ impl Door {
             Self::Http => "http",
         }
     }
-}
 
-impl Door {
     /// What somebody is told who is not served. Before TLS nothing can be said that the peer would
     /// understand.
     fn last_words(&self, turned_away: TurnedAway) -> Vec<u8> {
@@ -109,7 +106,8 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
                 }
             },
         };
-        let peer = proxy::plain(peer.ip());
+        // A socket for both versions shows an address of version 4 in the clothes of version 6.
+        let peer = peer.ip().to_canonical();
         // On whose behalf a proxy connects is known later.
         let admitted =
             if context.proxies.trust(peer) { Ok(None) } else { context.limiter.admit(peer).map(Some) };
@@ -174,12 +172,12 @@ async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, mut visit: Visi
         None => return,
     };
     let (_, session) = stream.get_ref();
-    match session.export_keying_material([0; 32], BINDING_LABEL, Some(&[])) {
+    match session.export_keying_material([0; 32], carrier::EXPORTER_LABEL, Some(&[])) {
         Ok(binding) => visit.binding = Some(binding),
         Err(error) => return tracing::error!(%error, "TLS gave no channel binding"),
     }
     match session.alpn_protocol() {
-        Some(tls::SOCKET) => {
+        Some(carrier::ALPN) => {
             if let Ok(admitted) = visit.enter(visit.peer) {
                 let Visit { binding, deadline, context, .. } = visit;
                 connection::serve(stream, binding, deadline, admitted, context).await;

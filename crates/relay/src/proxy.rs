@@ -58,12 +58,7 @@ impl Proxies {
 fn read_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let with_port = || text.parse::<SocketAddr>().map(|address| address.ip());
-    text.parse().or_else(|_| with_port()).ok().map(plain)
-}
-
-/// An address of version 4 in the clothes of version 6, without these.
-pub(crate) fn plain(address: IpAddr) -> IpAddr {
-    address.to_canonical()
+    text.parse().or_else(|_| with_port()).ok().map(|ip| ip.to_canonical())
 }
 
 /// Reads the header of the PROXY protocol, version 1 or 2, and no byte more: what comes behind it belongs
@@ -86,13 +81,13 @@ pub(crate) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Re
     match HeaderResult::parse(&header) {
         HeaderResult::V1(Ok(header)) => Ok(match header.addresses {
             v1::Addresses::Tcp4(pair) => Some(pair.source_address.into()),
-            v1::Addresses::Tcp6(pair) => Some(plain(pair.source_address.into())),
+            v1::Addresses::Tcp6(pair) => Some(IpAddr::from(pair.source_address).to_canonical()),
             v1::Addresses::Unknown => None,
         }),
         HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => Ok(None),
         HeaderResult::V2(Ok(header)) => Ok(match header.addresses {
             v2::Addresses::IPv4(pair) => Some(pair.source_address.into()),
-            v2::Addresses::IPv6(pair) => Some(plain(pair.source_address.into())),
+            v2::Addresses::IPv6(pair) => Some(IpAddr::from(pair.source_address).to_canonical()),
             v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
         }),
         HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use mildam_protocol::carrier;
 use mildam_protocol::records::Hash;
 use mildam_protocol::set_up::ServerKey;
 use rustls::ServerConfig;
@@ -17,8 +18,6 @@ use zeroize::Zeroizing;
 use crate::certificate::{self, CertificateError, Description, Issued, KeyedChain};
 use crate::data_dir::{self, DataDirError};
 
-/// The Mildam socket's name in TLS (ALPN).
-pub(crate) const SOCKET: &[u8] = b"mildam/1";
 /// HTTP/2's.
 pub(crate) const HTTP_2: &[u8] = b"h2";
 /// HTTP/1.1's.
@@ -225,7 +224,7 @@ impl Certificates {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as _);
-        config.alpn_protocols = [SOCKET, HTTP_2, HTTP_1].map(<[u8]>::to_vec).to_vec();
+        config.alpn_protocols = [carrier::ALPN, HTTP_2, HTTP_1].map(<[u8]>::to_vec).to_vec();
         // The channel binding of RFC 9266 is unique only with the extended master secret.
         config.require_ems = true;
         Ok(Arc::new(config))

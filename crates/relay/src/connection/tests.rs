@@ -104,6 +104,18 @@ async fn set_up_client(stream: &mut DuplexStream, frames: &mut Frames) -> Client
     state.handle(&frames.next(stream).await.unwrap()).unwrap().session
 }
 
+/// Asks for an attachment; gives the session, and what settles it in the store.
+async fn attach(
+    sealer: &mut mildam_protocol::session::client::Sealer,
+    stream: &mut DuplexStream,
+    held: &mut mpsc::UnboundedReceiver<Settle>,
+) -> (SessionId, Settle) {
+    let session = SessionId::from_bytes([1; 32]);
+    let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
+    write_frame(stream, &attach).await.unwrap();
+    (session, held.recv().await.unwrap())
+}
+
 // REQ T3
 #[tokio::test(start_paused = true)]
 async fn ten_seconds_are_the_limit_of_a_set_up() {
@@ -127,10 +139,7 @@ async fn draining_finishes_what_is_in_hand_and_refuses_the_rest() {
     let mut stream = serve_one(&context);
     let mut frames = Frames::new(SESSION_LIMIT);
     let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
-    let session = SessionId::from_bytes([1; 32]);
-    let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
-    write_frame(&mut stream, &attach).await.unwrap();
-    let in_hand = held.recv().await.unwrap();
+    let (session, in_hand) = attach(&mut sealer, &mut stream, &mut held).await;
 
     context.draining.cancel();
     let mut answer = async |stream: &mut DuplexStream| {
@@ -187,10 +196,7 @@ async fn what_is_committed_right_after_an_attachment_reaches_it() {
     let mut stream = serve_one(&context);
     let mut frames = Frames::new(SESSION_LIMIT);
     let (mut sealer, mut opener) = set_up_client(&mut stream, &mut frames).await.split();
-    let session = SessionId::from_bytes([1; 32]);
-    let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
-    write_frame(&mut stream, &attach).await.unwrap();
-    let settle = held.recv().await.unwrap();
+    let (_, settle) = attach(&mut sealer, &mut stream, &mut held).await;
     // The store settles one after the other, and nobody else runs in between: here the second
     // took the device off its list.
     settle(Ok(attached()));
@@ -220,10 +226,8 @@ async fn who_takes_nothing_any_more_is_cut_off_and_its_friends_are_told() {
     let (mut stream, served) = serve_pipe(&context, 4_096);
     let mut frames = Frames::new(SESSION_LIMIT);
     let (mut sealer, _) = set_up_client(&mut stream, &mut frames).await.split();
-    let session = SessionId::from_bytes([1; 32]);
-    let attach = sealer.request(1, Some(&session), &attach_command(), &mut rng()).unwrap();
-    write_frame(&mut stream, &attach).await.unwrap();
-    held.recv().await.unwrap()(Ok(attached()));
+    let (_, settle) = attach(&mut sealer, &mut stream, &mut held).await;
+    settle(Ok(attached()));
     let _came = held.recv().await.unwrap();
     frames.next(&mut stream).await.unwrap();
     for id in 2..40 {

@@ -9,6 +9,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{SinkExt, StreamExt, stream};
+use mildam_protocol::carrier::{WEB_SOCKET_MESSAGE, WEB_SOCKET_PROTOCOL};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 use tracing::Instrument;
@@ -16,11 +17,6 @@ use tracing::Instrument;
 use super::Visit;
 use crate::connection;
 
-/// The protocol's name among WebSocket subprotocols.
-const PROTOCOL: &str = "mildam.1";
-/// The longest message, in bytes. A message is kept until it is whole, so this is what somebody who has
-/// proved nothing yet can make the relay hold.
-const MESSAGE: usize = 64 * 1024;
 /// What is read at a time. Each connection holds so much.
 const READ_BUFFER: usize = 4 * 1024;
 
@@ -42,11 +38,12 @@ pub(super) async fn open(
     let task = context.tasks.token();
     let span = tracing::Span::current();
     let upgrade = upgrade
-        .protocols([PROTOCOL])
+        .protocols([WEB_SOCKET_PROTOCOL])
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
-        .max_message_size(MESSAGE)
-        .max_frame_size(MESSAGE);
+        // A message is kept until it is whole, so this is what a stranger can make the relay hold.
+        .max_message_size(WEB_SOCKET_MESSAGE)
+        .max_frame_size(WEB_SOCKET_MESSAGE);
     upgrade.on_upgrade(move |socket| {
         let served = async move {
             let _task = task;
@@ -74,7 +71,7 @@ fn bytes(socket: WebSocket) -> impl AsyncRead + AsyncWrite + Unpin + Send {
     let write = sink.sink_map_err(io::Error::other).with_flat_map(|mut bytes: Bytes| {
         let mut messages = Vec::new();
         while !bytes.is_empty() {
-            messages.push(Ok(Message::Binary(bytes.split_to(bytes.len().min(MESSAGE)))));
+            messages.push(Ok(Message::Binary(bytes.split_to(bytes.len().min(WEB_SOCKET_MESSAGE)))));
         }
         stream::iter(messages)
     });
