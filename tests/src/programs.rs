@@ -1,20 +1,24 @@
 //! Where the programs are.
 
-use std::path::PathBuf;
+use std::env;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 /// The path of one of the workspace's programs, as cargo built it: beside the program that runs
-/// this, or, for a test, in the folder above.
+/// this, or, for a test, in the folder above, or, where cargo's build folder is another one, in the
+/// target folder.
 ///
 /// # Errors
 /// If it was not built.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let this = std::env::current_exe().context("the path of this program")?;
-    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-    if let Some(path) =
-        this.ancestors().skip(1).take(2).map(|dir| dir.join(&file)).find(|path| path.is_file())
-    {
+    let this = env::current_exe().context("the path of this program")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let file = format!("{name}{}", env::consts::EXE_SUFFIX);
+    let folders = this.ancestors().skip(1).take(2).map(Path::to_path_buf).chain([target.join(profile)]);
+    if let Some(path) = folders.map(|dir| dir.join(&file)).find(|path| path.is_file()) {
         return Ok(path);
     }
     bail!("{name} was not built; `cargo xtask test` does that, or `cargo build --workspace`")

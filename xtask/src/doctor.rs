@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::linters::Linter;
 use crate::packages::{Need, PACKAGES};
 use crate::shell::{find, output};
 
@@ -28,9 +29,9 @@ pub fn run() -> Result<()> {
         let purpose = format!("the second implementation: {}.{} or newer", PYTHON.0, PYTHON.1);
         line(python.is_ok(), "python3", &purpose);
     }
-    println!("\nFor `cargo xtask ci` (left out where missing)");
-    for (tool, purpose) in crate::ci::OPTIONAL_TOOLS {
-        line(find(tool).is_some(), tool, purpose);
+    println!("\nFor `cargo xtask ci`, which installs them");
+    for linter in Linter::ALL {
+        line(find(linter.program()).is_some(), linter.program(), linter.purpose());
     }
     println!("\nFor `cargo xtask fuzz`");
     line(find("cargo-fuzz").is_some(), "cargo-fuzz", "and a nightly Rust, for the sanitizers");

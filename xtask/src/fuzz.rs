@@ -1,4 +1,5 @@
-//! Bytes and schedules that nobody thought of. The targets stand in `fuzz`, a workspace of its own.
+//! Bytes and schedules that nobody thought of. The targets stand in `fuzz`; `cargo xtask ci` compiles
+//! them with everything else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use data_encoding::BASE64URL_NOPAD as B64;
 use serde_json::Value;
 
-use crate::shell::{cargo, command, find, output, root, sh, target};
+use crate::shell::{command, find, output, root, sh, target};
 
 /// Why a run cannot begin, and what helps.
 const NO_CARGO_FUZZ: &str = "cargo-fuzz is missing: cargo install --locked cargo-fuzz";
@@ -35,6 +36,9 @@ pub fn run(only: Option<&str>, seconds: u64) -> Result<()> {
         let mut run = command("rustup", &["run", "nightly", "cargo", "fuzz", "run", name]);
         let limit = format!("-max_total_time={seconds}");
         let run = run.arg(&corpus).args(["--", &limit, "-print_final_stats=1", "-rss_limit_mb=4096"]);
+        // A crash is worth little without lines, and coverage is lost where crates are joined.
+        let run = run.env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
+        let run = run.env("CARGO_PROFILE_RELEASE_STRIP", "none").env("CARGO_PROFILE_RELEASE_LTO", "off");
         if let Err(error) = sh(run) {
             println!("{error:#}");
             failed.push(name.as_str());
@@ -44,13 +48,6 @@ pub fn run(only: Option<&str>, seconds: u64) -> Result<()> {
         return Ok(());
     }
     bail!("what was found lies in fuzz/artifacts; make each a test: {}", failed.join(", "))
-}
-
-/// Whether the targets compile, with the ordinary compiler.
-pub fn check() -> Result<()> {
-    let manifest = ["--manifest-path", "fuzz/Cargo.toml"];
-    sh(cargo(&["fmt"]).args(manifest).arg("--check"))?;
-    sh(cargo(&["clippy", "--locked", "--all-targets"]).args(manifest).args(["--", "-D", "warnings"]))
 }
 
 /// The names of all targets, sorted.

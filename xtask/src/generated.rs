@@ -1,33 +1,33 @@
 //! Files that are written by programs and kept in the repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-use crate::shell::{cargo, root, sh, target};
+use crate::binaries;
+use crate::shell::{root, target};
 
 /// Where generated files stand.
 const PLACES: &[&str] = &["ui/src/lib/backend", "docs/vectors"];
 
+/// Who writes them: package, test target, and the tests. The TypeScript types of the client's views
+/// are written by their tests in any case, the vectors only if the tests are told to; otherwise they
+/// are compared.
+const WRITERS: &[(&str, &str, &str)] = &[
+    ("client", "mildam_client", "export_bindings"),
+    ("protocol", "mildam_protocol", "vectors"),
+    ("e2ee", "vectors", ""),
+];
+
 /// Writes all of them anew.
 pub fn write(screenshots: bool) -> Result<()> {
-    // ts-rs writes the TypeScript types of the client's views as a test.
-    sh(&mut cargo(&[
-        "test",
-        "--quiet",
-        "--package",
-        "mildam-client",
-        "--features",
-        "ts",
-        "export_bindings",
-    ]))?;
-    // The tests that compare the vectors write them instead, if they are told to.
-    for tests in [&["mildam-protocol", "--lib", "vectors"] as &[&str], &["mildam-e2ee", "--test", "vectors"]]
-    {
-        let mut write = cargo(&["test", "--quiet", "--package"]);
-        sh(write.args(tests).env("MILDAM_WRITE_VECTORS", "1"))?;
+    let binaries = binaries::build(&["--tests"])?;
+    for (package, target, filter) in WRITERS {
+        let writer = binaries.iter().find(|binary| binary.part == *package && binary.target == *target);
+        let writer = writer.with_context(|| format!("{package} has no test target {target}"))?;
+        writer.write_vectors(filter)?;
     }
     if screenshots {
         copy_screenshots()?;
@@ -37,33 +37,45 @@ pub fn write(screenshots: bool) -> Result<()> {
 
 /// Fails if writing them anew changes one.
 pub fn check() -> Result<()> {
-    let before = contents()?;
+    let before = Generated::read()?;
     write(false)?;
-    let after = contents()?;
-    let changed: Vec<_> = before
-        .keys()
-        .chain(after.keys())
-        .filter(|path| before.get(*path) != after.get(*path))
-        .map(|path| path.display().to_string())
-        .collect();
-    if changed.is_empty() {
-        println!("generated files: up to date");
-        return Ok(());
-    }
-    bail!("generated files were out of date (now written anew):\n  {}", changed.join("\n  "))
+    before.compare()
 }
 
-fn contents() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let mut contents = BTreeMap::new();
-    for place in PLACES {
-        for entry in fs::read_dir(root().join(place))? {
-            let path = entry?.path();
-            if path.is_file() {
-                contents.insert(path.strip_prefix(root()).unwrap_or(&path).to_path_buf(), fs::read(&path)?);
+/// Their contents at some time.
+pub struct Generated(BTreeMap<PathBuf, Vec<u8>>);
+
+impl Generated {
+    /// Reads them.
+    pub fn read() -> Result<Self> {
+        let mut contents = BTreeMap::new();
+        for place in PLACES {
+            for entry in fs::read_dir(root().join(place))? {
+                let path = entry?.path();
+                if path.is_file() {
+                    contents
+                        .insert(path.strip_prefix(root()).unwrap_or(&path).to_path_buf(), fs::read(&path)?);
+                }
             }
         }
+        Ok(Self(contents))
     }
-    Ok(contents)
+
+    /// Fails if they are others now.
+    pub fn compare(&self) -> Result<()> {
+        let (before, after) = (&self.0, Self::read()?.0);
+        let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let changed: Vec<_> = paths
+            .into_iter()
+            .filter(|path| before.get(*path) != after.get(*path))
+            .map(|path| path.display().to_string())
+            .collect();
+        if changed.is_empty() {
+            println!("generated files: up to date");
+            return Ok(());
+        }
+        bail!("generated files were out of date (now written anew):\n  {}", changed.join("\n  "))
+    }
 }
 
 fn copy_screenshots() -> Result<()> {

@@ -13,13 +13,15 @@ use crate::shell::{cargo, output, root};
 /// package knows only in its own tests is not counted.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("mildam-records", &[]),
-    ("mildam-protocol", &["mildam-records"]),
-    ("mildam-e2ee", &["mildam-records"]),
-    ("mildam-vault", &["mildam-e2ee", "mildam-records"]),
+    ("mildam-test-keys", &[]),
+    ("mildam-protocol", &["mildam-records", "mildam-test-keys"]),
+    ("mildam-e2ee", &["mildam-records", "mildam-test-keys"]),
+    ("mildam-vault", &["mildam-e2ee", "mildam-records", "mildam-test-keys"]),
     ("mildam-client", &["mildam-protocol", "mildam-e2ee", "mildam-vault", "mildam-records"]),
     ("mildam-relay", &["mildam-protocol", "mildam-records"]),
     ("mildam-cli", &["mildam-client"]),
     ("mildam", &["mildam-client"]),
+    ("mildam-fuzz", &["mildam-records", "mildam-protocol", "mildam-e2ee", "mildam-vault"]),
     ("mildam-tests", &[]),
     ("xtask", &["mildam-tests"]),
 ];
@@ -69,11 +71,38 @@ struct Metadata {
     packages: Vec<Package>,
 }
 
+/// A package of the workspace.
 #[derive(Deserialize)]
-struct Package {
+pub struct Package {
     name: String,
-    manifest_path: PathBuf,
+    /// Its `Cargo.toml`.
+    pub manifest_path: PathBuf,
     dependencies: Vec<Dependency>,
+    /// What it is compiled to.
+    pub targets: Vec<Target>,
+}
+
+/// Something that cargo compiles a package to.
+#[derive(Deserialize)]
+pub struct Target {
+    /// `mildam_relay`, `e2e`.
+    pub name: String,
+    #[serde(default)]
+    kind: Vec<String>,
+    #[serde(default)]
+    test: bool,
+}
+
+impl Target {
+    /// How cargo is told to compile its tests. Libraries have no names there.
+    pub fn option(&self) -> Option<String> {
+        match self.kind.first()?.as_str() {
+            _ if !self.test => None,
+            "lib" => Some("--lib".to_owned()),
+            kind @ ("bin" | "test") => Some(format!("--{kind}={}", self.name)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -84,6 +113,11 @@ struct Dependency {
 }
 
 impl Package {
+    /// Whether its tests start the programs.
+    pub fn starts_programs(&self) -> bool {
+        self.name == "mildam-tests"
+    }
+
     fn known(&self) -> impl Iterator<Item = &str> {
         self.dependencies
             .iter()
@@ -92,7 +126,8 @@ impl Package {
     }
 }
 
-fn packages() -> Result<Vec<Package>> {
+/// The packages of the workspace.
+pub fn packages() -> Result<Vec<Package>> {
     let json = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))
         .context("`cargo metadata` failed")?;
     Ok(serde_json::from_str::<Metadata>(&json)?.packages)

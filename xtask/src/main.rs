@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod binaries;
+mod check;
 mod ci;
 mod demo;
 mod doctor;
@@ -12,7 +14,9 @@ mod documents;
 mod fuzz;
 mod generated;
 mod graph;
+mod linters;
 mod packages;
+mod report;
 mod shell;
 mod test;
 mod ui;
@@ -40,8 +44,17 @@ enum Chore {
         /// Leave out the tests that open windows.
         #[arg(long)]
         no_gui: bool,
+        /// Only these: `ui`, a package as `relay`, or a test target as `e2e`, `faults`, `gui`, `conformance`.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
     },
-    /// The checks that every change must pass: format, lints, docs, licences, crate graph, UI.
+    /// The short loop: format, lints, and the unit tests of what you changed.
+    Check {
+        /// The revision that the change is compared with.
+        #[arg(long, default_value = "main")]
+        base: String,
+    },
+    /// The checks that every change must pass beside the tests: format, lints, docs, licences, crate graph.
     Ci,
     /// Write generated files anew: the window's TypeScript types and the test vectors.
     Gen {
@@ -70,7 +83,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Doctor => doctor::run(),
         Chore::Demo { headless } => demo::run(headless),
-        Chore::Test { no_gui } => test::run(no_gui),
+        Chore::Test { no_gui, only } => test::run(no_gui, &only),
+        Chore::Check { base } => check::run(&base),
         Chore::Ci => ci::run(),
         Chore::Gen { check: true, .. } => generated::check(),
         Chore::Gen { screenshots, .. } => generated::write(screenshots),

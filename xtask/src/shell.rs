@@ -17,9 +17,15 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+/// What is made once and serves several checkouts: cargo's build folder if there is one of its own,
+/// or else the [`target`] folder.
+pub fn cache() -> PathBuf {
+    std::env::var_os("CARGO_BUILD_BUILD_DIR").map_or_else(target, |dir| root().join(dir))
+}
+
 /// Programs that were installed only for this workspace.
 pub fn tools() -> PathBuf {
-    target().join("tools")
+    cache().join("tools")
 }
 
 /// A command in the root folder.
@@ -68,7 +74,8 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn describe(command: &Command) -> String {
+/// A command as one would type it.
+pub fn describe(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|part| Path::new(part).strip_prefix(root()).map_or(part, Path::as_os_str).to_string_lossy())

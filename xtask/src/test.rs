@@ -4,44 +4,125 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::binaries::{self, TestBinary};
+use crate::generated::Generated;
 use crate::packages::{self, Need};
-use crate::shell::{cargo, command, find, output, root, sh, target, tools};
+use crate::report::Report;
+use crate::shell::{cache, cargo, command, find, output, root, sh, tools};
 use crate::{doctor, ui};
 
+/// What `--only` calls the UI's own tests. Everything else is called as its package or test target.
+const UI: &str = "ui";
+const GUI: &str = "gui";
+const CONFORMANCE: &str = "conformance";
+
 /// `cargo xtask test`
-pub fn run(no_gui: bool) -> Result<()> {
-    let needs: &[Need] = if no_gui { &[Need::Build] } else { &[Need::Build, Need::Test] };
-    packages::install(needs)?;
-    doctor::check_node()?;
-    let python = doctor::find_python()?;
-    if !no_gui {
-        install_driver()?;
-    }
-    ui::build()?;
-    ui::check()?;
-    ui::test()?;
-    // The tests start the real programs, which cargo does not build for them by itself.
-    sh(&mut cargo(&["build", "--workspace"]))?;
-    sh(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))?;
-    if !no_gui {
-        sh(&mut cargo(&["test", "--package", "mildam-tests", "--features", "gui", "--test", "gui"]))?;
-    }
-    conformance(python)?;
-    println!("\nAll tests passed{}.", if no_gui { ", those of the windows left out" } else { "" });
+pub fn run(no_gui: bool, only: &[String]) -> Result<()> {
+    let mut report = Report::new();
+    let outcome = Run { no_gui, only, report: &mut report, failed: Vec::new() }.all();
+    report.print();
+    outcome?;
+    let left_out = match (only.is_empty(), no_gui) {
+        (false, _) => format!(": {}", only.join(", ")),
+        (true, true) => ", those of the windows left out".to_owned(),
+        (true, false) => String::new(),
+    };
+    println!("\nAll tests passed{left_out}.");
     Ok(())
 }
 
-/// The second implementation: whether it computes the vectors, and whether it can talk with the programs.
-fn conformance(python: &str) -> Result<()> {
+struct Run<'a> {
+    no_gui: bool,
+    only: &'a [String],
+    report: &'a mut Report,
+    failed: Vec<String>,
+}
+
+impl Run<'_> {
+    fn wants(&self, part: &str) -> bool {
+        (self.only.is_empty() || self.only.iter().any(|only| only == part)) && !(part == GUI && self.no_gui)
+    }
+
+    fn all(mut self) -> Result<()> {
+        let with_windows = self.wants(GUI);
+        let needs: &[Need] = if with_windows { &[Need::Build, Need::Test] } else { &[Need::Build] };
+        self.report.step("packages", || packages::install(needs))?;
+        doctor::check_node()?;
+        // The app's program contains the UI.
+        if with_windows || self.wants(UI) {
+            self.report.step("ui: build", ui::build)?;
+        }
+        if self.wants(UI) {
+            self.try_step("ui: types and style", ui::check);
+            self.try_step("ui: tests", ui::test);
+        }
+        if self.only.is_empty() || self.only.iter().any(|only| only != UI) {
+            self.rust()?;
+        }
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        bail!("failed: {}", self.failed.join(", "))
+    }
+
+    /// A step after whose failure the others go on.
+    fn try_step(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+        if let Err(error) = self.report.step(name, step) {
+            println!("{error:#}");
+            self.failed.push(name.to_owned());
+        }
+    }
+
+    fn rust(&mut self) -> Result<()> {
+        let parts: Vec<&str> = self.only.iter().map(String::as_str).filter(|only| *only != UI).collect();
+        let selection = match parts.as_slice() {
+            [] => binaries::ALL.iter().map(ToString::to_string).collect(),
+            parts => binaries::selection(parts)?,
+        };
+        let mut chosen = self.report.step("compile programs and tests", || binaries::build(&selection))?;
+        chosen.retain(|binary| self.wants(&binary.part));
+        // Short ones first, so that most faults show early; windows and the second implementation last.
+        let place =
+            |binary: &TestBinary| ["faults", GUI, CONFORMANCE].iter().position(|last| binary.target == *last);
+        chosen.sort_by_key(place);
+        let before = Generated::read()?;
+        for binary in &chosen {
+            self.test(binary);
+        }
+        if chosen.iter().any(|binary| binary.part == "client") {
+            self.try_step("generated files", || before.compare());
+        }
+        Ok(())
+    }
+
+    fn test(&mut self, binary: &TestBinary) {
+        let mut times = Vec::new();
+        let name = format!("tests: {}", binary.name());
+        self.try_step(&name, || {
+            let python;
+            let mut variables = Vec::new();
+            match binary.target.as_str() {
+                GUI => install_driver()?,
+                CONFORMANCE => {
+                    python = second_implementation()?;
+                    variables = vec![("MILDAM_PYTHON", python.as_path())];
+                }
+                _ => {}
+            }
+            binary.run(&variables, &mut times)
+        });
+        self.report.tests(times);
+    }
+}
+
+/// The interpreter of the second implementation, after it has computed the vectors.
+fn second_implementation() -> Result<PathBuf> {
     let folder = root().join("tests/conformance");
-    let python = environment(python, &folder)?;
+    let python = environment(doctor::find_python()?, &folder)?;
     sh(command(&python, &["-m", "mildam_conformance", "vectors", "../../docs/vectors"]).current_dir(&folder))?;
-    let test = ["test", "--package", "mildam-tests", "--features", "conformance", "--test", "conformance"];
-    sh(cargo(&test).env("MILDAM_PYTHON", &python))?;
-    println!("\nThe second implementation computes the vectors, and talks with the relay and the client.");
-    Ok(())
+    Ok(python)
 }
 
 /// The interpreter of a virtual environment that has the requirements, and nothing else. It is made anew
@@ -50,7 +131,7 @@ fn environment(python: &str, folder: &Path) -> Result<PathBuf> {
     let requirements = folder.join("requirements.txt");
     let version = output(Command::new(python).arg("--version")).unwrap_or_default();
     let wanted = version + &fs::read_to_string(&requirements)?;
-    let home = target().join("conformance");
+    let home = cache().join("conformance");
     let interpreter = home.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     let stamp = home.join("installed.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
@@ -67,7 +148,7 @@ fn install_driver() -> Result<()> {
     if find("tauri-driver").is_some() {
         return Ok(());
     }
-    let tools = tools();
-    let mut install = cargo(&["install", "tauri-driver", "--version", "^2", "--locked", "--root"]);
-    sh(install.arg(tools))
+    // Without optimisation it is there sooner, and it does not do much.
+    let mut install = cargo(&["install", "tauri-driver", "--version", "^2", "--locked", "--debug", "--root"]);
+    sh(install.arg(tools()))
 }

@@ -17,6 +17,11 @@ use crate::recovery::RecoveryWords;
 use crate::seal::{self, IV};
 
 pub(crate) fn generate_rsa(rng: &mut impl CryptoRng) -> Result<RsaPrivateKey, KeyError> {
+    #[cfg(feature = "testing")]
+    if let Some((p, q)) = mildam_test_keys::primes().map_err(|_| KeyError::Generation)? {
+        return RsaPrivateKey::from_p_q(p, q, mildam_records::keys::RSA_EXPONENT.into())
+            .map_err(|_| KeyError::Generation);
+    }
     let bits = usize::try_from(RSA_BITS).map_err(|_| KeyError::Generation)?;
     RsaPrivateKey::new(rng, bits).map_err(|_| KeyError::Generation)
 }

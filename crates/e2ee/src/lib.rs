@@ -10,6 +10,9 @@
 //! - [`content`]: what messages say;
 //! - [`safety_number`]: what two people compare.
 
+#[cfg(all(feature = "testing", not(debug_assertions)))]
+compile_error!("the feature `testing` makes keys that are no secret: never in a release");
+
 mod chain;
 pub mod content;
 pub mod device;

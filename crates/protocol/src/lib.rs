@@ -13,6 +13,9 @@
 //!
 //! [`password`] is the password's own protocol, carried by four of the commands.
 
+#[cfg(all(feature = "testing", not(debug_assertions)))]
+compile_error!("the feature `testing` makes keys that are no secret: never in a release");
+
 pub mod carrier;
 pub mod code;
 pub mod command;

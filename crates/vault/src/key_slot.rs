@@ -60,6 +60,15 @@ impl Argon2Cost {
     /// 64 MiB, 3 passes, 1 lane: a good part of a second on a small laptop.
     pub const STRONG: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
 
+    /// What a new slot costs: [`Self::STRONG`], but in tests that make quick keys.
+    pub(crate) fn of_new_slots() -> Self {
+        #[cfg(feature = "testing")]
+        if mildam_test_keys::quick_keys() {
+            return Self::LEAST;
+        }
+        Self::STRONG
+    }
+
     /// What is allowed at least: for what is never written.
     pub(crate) const LEAST: Self = Self { memory_kib: 8, passes: 1, lanes: 1 };
 

@@ -6,6 +6,9 @@
 //! opens. [`Changes`] are collected and then committed together, durably. `docs/vault.md` is the
 //! normative description of every byte on disk.
 
+#[cfg(all(feature = "testing", not(debug_assertions)))]
+compile_error!("the feature `testing` makes keys that are no secret: never in a release");
+
 mod cell;
 mod changes;
 mod directory;

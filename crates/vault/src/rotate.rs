@@ -56,7 +56,7 @@ impl Vault {
     /// # Errors
     /// What [`Vault::open`] answers to a wrong `current`; the keyring's; as [`Vault::rotate`].
     pub fn change_unlock(&self, current: &Unlock, next: &Unlock, now: u64) -> Result<(), VaultError> {
-        self.change_unlock_with(current, next, Argon2Cost::STRONG, &OsKeyring, now)
+        self.change_unlock_with(current, next, Argon2Cost::of_new_slots(), &OsKeyring, now)
     }
 
     pub(crate) fn change_unlock_with(

@@ -61,7 +61,7 @@ impl Vault {
     /// not open it; [`VaultError::Damaged`] and [`VaultError::Newer`] for what is on disk;
     /// [`VaultError::DiskFull`] and [`VaultError::Io`] for the disk itself.
     pub fn open(dir: &Path, unlock: Unlock) -> Result<Self, VaultError> {
-        Self::open_with(dir, &unlock, Argon2Cost::STRONG, &OsKeyring)
+        Self::open_with(dir, &unlock, Argon2Cost::of_new_slots(), &OsKeyring)
     }
 
     /// A vault that is never written to disk and ends with this value: for tests of what is built

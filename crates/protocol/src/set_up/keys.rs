@@ -19,8 +19,12 @@ const OAEP_LABEL: &[u8] = b"mildam/session-key/v1";
 pub(super) const SESSION_KEY_BYTES: usize = 32;
 
 fn generate(rng: &mut impl CryptoRng) -> Result<RsaPrivateKey, SetUpError> {
-    RsaPrivateKey::new(rng, usize::try_from(RSA_BITS).unwrap_or(0))
-        .map_err(|_| SetUpError::Local("key generation"))
+    const FAILED: SetUpError = SetUpError::Local("key generation");
+    #[cfg(feature = "testing")]
+    if let Some((p, q)) = mildam_test_keys::primes().map_err(|_| FAILED)? {
+        return RsaPrivateKey::from_p_q(p, q, mildam_records::keys::RSA_EXPONENT.into()).map_err(|_| FAILED);
+    }
+    RsaPrivateKey::new(rng, usize::try_from(RSA_BITS).unwrap_or(0)).map_err(|_| FAILED)
 }
 
 fn spki_of(key: &RsaPrivateKey) -> Result<Vec<u8>, SetUpError> {

@@ -1,0 +1,190 @@
+//! Compiling everything once, and running the test programs that come of it.
+//!
+//! All of the workspace is built with all features in one go, so that each dependency is compiled
+//! in one form only. `cargo test --package` would choose the features of that package alone, and
+//! compile most of the tree again.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::graph::{self, Target};
+use crate::shell::{cargo, command, describe, root, sh};
+
+/// What every command chooses that compiles for tests. The fuzz targets are left to `ci`: their
+/// main program is libFuzzer.
+pub const EVERYTHING: &[&str] = &["--workspace", "--exclude", "mildam-fuzz", "--all-features"];
+
+/// A test program.
+#[derive(Clone, Debug)]
+pub struct TestBinary {
+    /// The part of the tests that it belongs to: see [`selection`].
+    pub part: String,
+    /// The target's name: `e2e`, or the package's own for its unit tests.
+    pub target: String,
+    /// The package's folder, in which cargo runs its tests.
+    folder: PathBuf,
+    path: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+enum Message {
+    CompilerArtifact(Artifact),
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Artifact {
+    manifest_path: PathBuf,
+    target: Target,
+    profile: Profile,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Everything that tests need.
+pub const ALL: &[&str] = &["--bins", "--tests"];
+
+/// What of [`ALL`] these parts need. A part is a package by its folder's name, or a test target of the
+/// package `tests`, which starts the programs.
+///
+/// # Errors
+/// If there is no such part.
+pub fn selection(parts: &[&str]) -> Result<Vec<String>> {
+    let (mut selected, mut known) = (BTreeSet::new(), BTreeSet::new());
+    for package in graph::packages()? {
+        for target in &package.targets {
+            let (part, option) = (part(&package.manifest_path, &target.name), target.option());
+            if parts.contains(&part.as_str()) {
+                selected.extend(option.iter().cloned());
+                selected.extend(package.starts_programs().then(|| "--bins".to_owned()));
+            }
+            known.extend(option.map(|_| part));
+        }
+    }
+    if let Some(unknown) = parts.iter().find(|part| !known.contains(**part)) {
+        let known: Vec<_> = known.into_iter().collect();
+        bail!("there are no tests called {unknown}; there are: ui, {}", known.join(", "));
+    }
+    Ok(selected.into_iter().collect())
+}
+
+/// What a target is a part of.
+fn part(manifest: &Path, target: &str) -> String {
+    let folder = manifest.parent().unwrap_or(manifest);
+    if folder == root().join("tests") {
+        return target.to_owned();
+    }
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    if folder == root() { "app".to_owned() } else { name.into_owned() }
+}
+
+/// Builds programs and tests: [`ALL`], or those that are chosen.
+pub fn build(selection: &[impl AsRef<OsStr>]) -> Result<Vec<TestBinary>> {
+    let mut build = cargo(&["build", "--message-format", "json-render-diagnostics"]);
+    build.args(EVERYTHING).args(selection);
+    println!("$ {}", describe(&build));
+    let mut build = build.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let stdout = build.stdout.take().context("stdout of cargo")?;
+    let mut binaries = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        // Other lines are what build scripts and compiler plugins say for people.
+        if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(&line?) {
+            binaries.extend(test_binary(artifact));
+        }
+    }
+    if !build.wait()?.success() {
+        bail!("the workspace does not compile");
+    }
+    Ok(binaries)
+}
+
+fn test_binary(artifact: Artifact) -> Option<TestBinary> {
+    let path = artifact.executable.filter(|_| artifact.profile.test)?;
+    let folder = artifact.manifest_path.parent()?.to_path_buf();
+    let part = part(&artifact.manifest_path, &artifact.target.name);
+    Some(TestBinary { part, target: artifact.target.name, folder, path })
+}
+
+impl TestBinary {
+    /// Its part and target.
+    pub fn name(&self) -> String {
+        if self.part == self.target { self.part.clone() } else { format!("{} {}", self.part, self.target) }
+    }
+
+    /// Runs its tests under these variables, and adds how long each took to `times`. Their output goes
+    /// on to the terminal.
+    ///
+    /// # Errors
+    /// If a test fails.
+    pub fn run(&self, variables: &[(&str, &Path)], times: &mut Vec<(String, Duration)>) -> Result<()> {
+        let mut run = self.command(&["-Z", "unstable-options", "--report-time"]);
+        // The times are unstable, so the test harness of a stable compiler tells them only if it is told
+        // that it may. Nothing is compiled under this variable.
+        run.env("RUSTC_BOOTSTRAP", "1");
+        run.envs(variables.iter().copied());
+        println!("\n     Running {} ({})", self.name(), self.path.display());
+        let mut child =
+            run.stdout(Stdio::piped()).spawn().with_context(|| self.path.display().to_string())?;
+        for line in BufReader::new(child.stdout.take().context("stdout of a test")?).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            times.extend(time_of(&line).map(|(test, took)| (format!("{} {test}", self.name()), took)));
+        }
+        if !child.wait()?.success() {
+            bail!("tests of {} failed", self.name());
+        }
+        Ok(())
+    }
+
+    /// Runs the tests with `filter` in their name, which write the files that they otherwise compare.
+    ///
+    /// # Errors
+    /// If a test fails.
+    pub fn write_vectors(&self, filter: &str) -> Result<()> {
+        sh(self.command(&["--quiet", filter]).env("MILDAM_WRITE_VECTORS", "1"))
+    }
+
+    /// The program as cargo would run it.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.path, arguments);
+        command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command
+    }
+}
+
+/// The test and its time in a line as `test talk::a_pair_has_one_room ... ok <1.234s>`.
+fn time_of(line: &str) -> Option<(&str, Duration)> {
+    let (name, rest) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let seconds = rest.trim_end().strip_suffix("s>")?.rsplit_once('<')?.1;
+    Some((name, Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_test_harness_tells_name_and_time() {
+        let line = "test talk::a_pair_has_one_room ... ok <1.250s>";
+        assert_eq!(time_of(line), Some(("talk::a_pair_has_one_room", Duration::from_millis(1250))));
+        let failed = "test talk::a_pair_has_one_room ... FAILED <0.5s>";
+        assert_eq!(time_of(failed), Some(("talk::a_pair_has_one_room", Duration::from_millis(500))));
+        for line in ["test result: ok. 3 passed; 0 failed", "running 3 tests", "test x ... ignored", ""] {
+            assert_eq!(time_of(line), None, "{line}");
+        }
+    }
+}
