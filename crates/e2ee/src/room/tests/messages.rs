@@ -196,7 +196,7 @@ fn two_partitions_notice_each_other_by_one_message() {
 
 // REQ M2
 #[test]
-fn nobody_writes_in_anothers_name() {
+fn nobody_writes_under_another_name() {
     let (mut log, mut alice, mut bob) = two();
     let mut message = bob.seal("I owe you money").unwrap();
     message.header.sender = account("alice");
