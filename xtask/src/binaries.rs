@@ -7,8 +7,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -124,24 +127,28 @@ impl TestBinary {
         if self.part == self.target { self.part.clone() } else { format!("{} {}", self.part, self.target) }
     }
 
-    /// Runs its tests under these variables, and adds how long each took to `times`. Their output goes
-    /// on to the terminal.
+    /// Runs its tests under these variables, gives each line of their output to `show`, and adds how long
+    /// each took to `times`.
     ///
     /// # Errors
     /// If a test fails.
-    pub fn run(&self, variables: &[(&str, &Path)], times: &mut Vec<(String, Duration)>) -> Result<()> {
+    pub fn run(
+        &self,
+        variables: &[(&str, &Path)],
+        mut show: impl FnMut(&str),
+        times: &mut Vec<(String, Duration)>,
+    ) -> Result<()> {
         let mut run = self.command(&["-Z", "unstable-options", "--report-time"]);
         // The times are unstable, so the test harness of a stable compiler tells them only if it is told
         // that it may. Nothing is compiled under this variable.
-        run.env("RUSTC_BOOTSTRAP", "1");
-        run.envs(variables.iter().copied());
-        println!("\n     Running {} ({})", self.name(), self.path.display());
+        run.env("RUSTC_BOOTSTRAP", "1").envs(variables.iter().copied());
+        show(&format!("\n     Running {} ({})", self.name(), self.path.display()));
         let mut child =
             run.stdout(Stdio::piped()).spawn().with_context(|| self.path.display().to_string())?;
         for line in BufReader::new(child.stdout.take().context("stdout of a test")?).split(b'\n') {
             let line = line?;
             let line = String::from_utf8_lossy(&line);
-            println!("{line}");
+            show(&line);
             times.extend(time_of(&line).map(|(test, took)| (format!("{} {test}", self.name()), took)));
         }
         if !child.wait()?.success() {
@@ -164,6 +171,34 @@ impl TestBinary {
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command
     }
+}
+
+/// Runs test programs side by side, one for each core. The output of each is printed as a whole when it has
+/// ended. Tells how long their tests took, and the names of those that failed.
+pub fn run_side_by_side(binaries: &[TestBinary]) -> (Vec<(String, Duration)>, Vec<String>) {
+    let waiting = Mutex::new(binaries.iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let outcome = Mutex::new((Vec::new(), Vec::new()));
+    let lane = || {
+        while let Some(binary) = next() {
+            let (mut output, mut times) = (String::new(), Vec::new());
+            let ran = binary.run(&[], |line| output.extend([line, "\n"]), &mut times);
+            let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            println!("{output}");
+            if let Err(error) = ran {
+                println!("{error:#}");
+                outcome.1.push(binary.name());
+            }
+            outcome.0.extend(times);
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(lane);
+        }
+    });
+    outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The test and its time in a line as `test talk::a_pair_has_one_room ... ok <1.234s>`.

@@ -39,7 +39,9 @@ fn check(packages: &BTreeSet<&str>, has_ui: bool, report: &mut Report) -> Result
     let all = report.step("compile tests", || binaries::build(&selection))?;
     for binary in all.iter().filter(|binary| packages.contains(binary.part.as_str())) {
         let mut times = Vec::new();
-        let outcome = report.step(&format!("tests: {}", binary.name()), || binary.run(&[], &mut times));
+        let outcome = report.step(&format!("tests: {}", binary.name()), || {
+            binary.run(&[], |line| println!("{line}"), &mut times)
+        });
         report.tests(times);
         outcome?;
     }

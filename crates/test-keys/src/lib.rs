@@ -20,10 +20,20 @@ pub const QUICK_KEYS: &str = "MILDAM_TEST_KEYS";
 static PRIMES: &[u8] = include_bytes!("primes.bin");
 const PRIME_BYTES: usize = 192;
 
+/// The variable that, set to `real`, lets passwords be stretched as ever: for tests with an
+/// implementation that knows nothing of these.
+pub const QUICK_PASSWORDS: &str = "MILDAM_TEST_PASSWORDS";
+
 /// Whether keys are to be quick to make instead of secret.
 #[must_use]
 pub fn quick_keys() -> bool {
     env::var_os(QUICK_KEYS).is_some()
+}
+
+/// Whether passwords and passphrases are to be stretched hardly.
+#[must_use]
+pub fn quick_passwords() -> bool {
+    quick_keys() && env::var_os(QUICK_PASSWORDS).is_none_or(|how| how != "real")
 }
 
 /// Two primes for an RSA-3072 key; `None` unless [`quick_keys`].
