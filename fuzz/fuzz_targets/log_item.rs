@@ -62,6 +62,7 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
             directory: &scene.directory,
             hashes: &hashes,
             keys_are_fresh: true,
+            now: mildam_fuzz::NOW,
         };
         room.accept(&item, &reader, &mut rng()).expect("the vectors are read");
         hashes.insert(room.position().seq, room.position().hash);
@@ -76,8 +77,13 @@ fuzz_target!(|input: (u8, &[u8])| {
     let state = &scene.states[usize::from(input.0) % scene.states.len()];
     let hashes: BTreeMap<u64, Hash> = BTreeMap::new();
     for keys_are_fresh in [false, true] {
-        let reader =
-            Reader { secrets: &scene.secrets, directory: &scene.directory, hashes: &hashes, keys_are_fresh };
+        let reader = Reader {
+            secrets: &scene.secrets,
+            directory: &scene.directory,
+            hashes: &hashes,
+            keys_are_fresh,
+            now: mildam_fuzz::NOW,
+        };
         let mut room = Room::from_secret_bytes(state).expect("a state");
         let before = room.position();
         let outcome = room.accept(&item, &reader, &mut rng());

@@ -383,6 +383,7 @@ impl Device {
             directory: &CAST.directory,
             hashes: &self.hashes,
             keys_are_fresh: true,
+            now: NOW,
         };
         let outcome = room.accept(item, &reader, &mut rng());
         self.hashes.insert(room.position().seq, room.position().hash);

@@ -62,6 +62,7 @@ impl<'a> Scene<'a> {
             directory: &self.crowd.directory,
             hashes: &hashes,
             keys_are_fresh: false,
+            now: 0,
         };
         Ok(room.accept(item, &reader, &mut rng())?)
     }

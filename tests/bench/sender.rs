@@ -151,6 +151,7 @@ impl Sender {
             directory: &self.directory,
             hashes: &hashes,
             keys_are_fresh: true,
+            now: 0,
         };
         match self.room.accept(item, &reader, &mut rng()) {
             Ok(_) => Ok(()),

@@ -39,6 +39,7 @@ use crate::model::{
 };
 use crate::standing::Standing;
 use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
+use crate::times;
 use crate::wire::Wire;
 use put_off::{PutOff, Step};
 use tend::TEND_EVERY;
@@ -116,6 +117,10 @@ pub(crate) struct Engine {
     own: Option<Own>,
     contacts: Contacts,
     rooms: BTreeMap<RoomId, OpenRoom>,
+    /// Counts connections, so that what came over a later one is known to have come later.
+    connections: u64,
+    /// By how many milliseconds this computer's clock is ahead of the relay's, as last compared.
+    clock_ahead: i64,
     /// Whether what was missed has been read on this connection.
     attached: bool,
     /// What the relay was too busy for.
@@ -171,6 +176,7 @@ impl Engine {
         let state = if link.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
         let (link, link_out) = watch::channel(link);
         let (standing, standing_out) = watch::channel(Standing::new(state));
+        let connections = rooms.values().map(|open| open.meta.arrived.connection).max().unwrap_or(0);
         let engine = Self {
             store,
             events,
@@ -187,6 +193,8 @@ impl Engine {
             own,
             contacts,
             rooms,
+            connections,
+            clock_ahead: 0,
             attached: false,
             put_off: PutOff::default(),
             receipts_due: BTreeMap::new(),
@@ -273,11 +281,14 @@ impl Engine {
             News::Up(_, wire) => {
                 let way = wire.way();
                 self.put_off = PutOff::default();
+                self.connections = self.connections.saturating_add(1);
+                self.compare_clocks(&wire).await;
                 self.wire = Some(wire);
                 self.attached = false;
                 self.standing.send_modify(|standing| {
                     standing.offered_key = None;
                     standing.transport = Some(way.view());
+                    standing.clock_ahead = times::noticeable(self.clock_ahead);
                 });
                 self.set_connection(ConnectionState::Connected).await;
                 if let Err(error) = self.attach().await {
@@ -454,11 +465,37 @@ impl Engine {
         self.set_connection(ConnectionState::Online).await;
         let own = self.secrets()?.account().clone();
         self.on_keys_changed(own).await?;
-        self.turn_prekey().await?;
+        if let Err(error) = self.turn_prekey().await {
+            if error.ends_connection() {
+                return Err(error);
+            }
+            // It is tried again within a minute. Until then others wrap keys to the one that they know.
+            tracing::warn!(code = error.code(), "the relay did not take a new prekey");
+        }
         self.refresh_presence().await?;
         self.sync().await?;
         self.attached = true;
         Ok(())
+    }
+
+    /// Asks the relay for its time: keys are dated by it, since it judges their age, and a person is told
+    /// of a clock that is wrong.
+    async fn compare_clocks(&mut self, wire: &Wire) {
+        match wire.ask(None, &command::ServerInfo {}).await {
+            Ok(info) => self.clock_ahead = times::ahead(self.store.now(), info.time),
+            Err(error) => tracing::info!(code = error.code(), "the relay's time is not known"),
+        }
+    }
+
+    /// The relay's time, as far as it is known.
+    fn relay_now(&self) -> u64 {
+        times::by_relay(self.store.now(), self.clock_ahead)
+    }
+
+    /// The earlier of the two times. Devices that were away for long get no key: neither the relay nor a
+    /// wrong clock may say alone that they were.
+    fn wary_now(&self) -> u64 {
+        self.store.now().min(self.relay_now())
     }
 
     async fn on_keys_changed(&mut self, account: AccountId) -> Result<(), Error> {

@@ -45,6 +45,12 @@ impl Error {
         Self::new("session_expired", "You are logged out: log in again.")
     }
 
+    /// Whether nothing more can be asked at the moment: the connection or the session has ended, or the
+    /// relay wants to be asked later.
+    pub(crate) fn ends_connection(&self) -> bool {
+        self.is_offline() || self.is_session_end() || self.retry_after().is_some()
+    }
+
     /// Whether the session has ended, by itself or by somebody's will.
     pub(crate) fn is_session_end(&self) -> bool {
         matches!(self.code(), "session_expired" | "session_revoked")

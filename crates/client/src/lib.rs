@@ -38,6 +38,7 @@ mod standing;
 mod store;
 #[cfg(test)]
 mod testing;
+mod times;
 mod tls;
 mod way;
 mod web_socket;

@@ -236,6 +236,9 @@ pub struct ClientState {
     pub offered_key: Option<OfferedKeyView>,
     /// How the relay is reached, as long as it is.
     pub transport: Option<TransportView>,
+    /// By how many milliseconds this computer's clock is ahead of the relay's, negative if it is behind;
+    /// none as long as they agree within two minutes, or nothing is known of the relay's.
+    pub clock_ahead: Option<i64>,
 }
 
 /// Another person, as this account sees them.
@@ -317,6 +320,9 @@ pub struct RoomView {
     pub last: Option<MessageView>,
     /// How many messages from others were not read yet.
     pub unread: u64,
+    /// Its place among all rooms, by what arrived last, or waits to be sent: which connection that came
+    /// over, and when. Bigger is newer; both numbers are below 2^53.
+    pub order: (u64, u64),
     /// Whether this account has left, or was removed: the history stays, nothing can be written.
     pub left: bool,
     /// Why nothing can be sent at the moment, as an error code, if so (`log_mismatch`, ...).

@@ -11,11 +11,12 @@ pub(crate) struct Standing {
     pub(crate) connection: ConnectionState,
     pub(crate) offered_key: Option<OfferedKeyView>,
     pub(crate) transport: Option<TransportView>,
+    pub(crate) clock_ahead: Option<i64>,
 }
 
 impl Standing {
     pub(crate) const fn new(connection: ConnectionState) -> Self {
-        Self { connection, offered_key: None, transport: None }
+        Self { connection, offered_key: None, transport: None, clock_ahead: None }
     }
 
     /// The connection has come so far; whether that is new.
@@ -37,6 +38,7 @@ impl Standing {
             account: store::account(vault)?,
             offered_key: self.offered_key,
             transport: self.transport,
+            clock_ahead: self.clock_ahead,
         })
     }
 }

@@ -21,6 +21,7 @@ use crate::model::{
     MemberView, MessageContent, MessageState, MessageView, Notice, RecoveryWordsView, RoomKindView, RoomView,
     SafetyNumberView, SearchHit, ServerView, TrustView,
 };
+use crate::times;
 
 /// What lies in [`Slot::Account`].
 #[derive(Clone, Serialize, Deserialize)]
@@ -136,6 +137,24 @@ pub(crate) struct RoomMeta {
     pub(crate) blocked: Option<String>,
     /// When the room was first seen here, for the order of rooms without lines.
     pub(crate) since: u64,
+    /// When its newest line arrived.
+    #[serde(default)]
+    pub(crate) arrived: Arrival,
+}
+
+/// The place of a room among all, by what arrived last. The relay's clock orders what came over one
+/// connection; that of a later connection comes after it, whatever the clocks say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Arrival {
+    /// Counts the connections of this device over which something came.
+    pub(crate) connection: u64,
+    /// Milliseconds since 1970 (UTC).
+    pub(crate) time: u64,
+}
+
+impl Arrival {
+    /// Later than everything that arrived: of what waits to be sent. A double holds the number exactly.
+    const WAITING: u64 = (1 << 53) - 1;
 }
 
 impl RoomMeta {
@@ -323,7 +342,7 @@ fn request_view(request: &PendingFriend) -> FriendRequestView {
         nickname: shown_name(&request.account, &request.nickname),
         account,
         greeting: request.greeting.clone(),
-        requested_at: request.requested_at,
+        requested_at: times::bounded(request.requested_at),
     }
 }
 
@@ -366,7 +385,7 @@ pub(crate) fn contact(vault: &Vault, account: &AccountId, now: u64) -> Result<Co
             .iter()
             .map(|certificate| DeviceView {
                 device: certificate.device.to_string(),
-                added_at: certificate.created_at,
+                added_at: times::bounded(certificate.created_at),
                 active: row.known.prekey(&certificate.device).is_some_and(|prekey| {
                     now.saturating_sub(prekey.created_at) <= mildam_e2ee::room::PREKEY_MILLISECONDS
                 }),
@@ -403,12 +422,10 @@ pub(crate) fn rooms(vault: &Vault) -> Result<Vec<RoomView>, Error> {
     let mut views = Vec::new();
     for (room, meta) in vault.room_metas()? {
         let meta: RoomMeta = serde_json::from_slice(&meta)?;
-        let since = meta.since;
-        let view = room_view(vault, room, meta, &people, &own)?;
-        views.push((view.last.as_ref().map_or(since, |last| last.sent_at), view));
+        views.push(room_view(vault, room, meta, &people, &own)?);
     }
-    views.sort_by_key(|(when, _)| std::cmp::Reverse(*when));
-    Ok(views.into_iter().map(|(_, view)| view).collect())
+    views.sort_by_key(|view| std::cmp::Reverse(view.order));
+    Ok(views)
 }
 
 /// Whether anything can be sent to a room at the moment.
@@ -454,9 +471,19 @@ fn room_view(
     };
     let changed = meta.members.iter().any(|(account, _)| people.contacts.has_changed(account));
     let waiting = vault.outbox_of(&room)?.pop().map(|row| outbox_view(row, own)).transpose()?;
+    let arrived = match &waiting {
+        Some(waiting) => Arrival { connection: Arrival::WAITING, time: waiting.sent_at },
+        // A room of before arrivals were kept.
+        None if meta.arrived == Arrival::default() => {
+            let time = meta.last.as_ref().map_or(meta.since, |last| last.sent_at);
+            Arrival { time: times::bounded(time), ..meta.arrived }
+        }
+        None => meta.arrived,
+    };
     let last = match (waiting, meta.last) {
         (Some(waiting), _) => Some(waiting),
-        (None, Some(last)) => {
+        (None, Some(mut last)) => {
+            last.sent_at = times::bounded(last.sent_at);
             let receipts = vault.receipts(&room)?;
             Some(with_state(last, &receipts, &meta.members, own))
         }
@@ -481,6 +508,7 @@ fn room_view(
             .collect(),
         last,
         unread: meta.unread,
+        order: (arrived.connection, arrived.time),
         left: meta.left,
         blocked: meta.blocked.or_else(|| changed.then(|| "identity_changed".to_owned())),
     })
@@ -523,7 +551,7 @@ pub(crate) fn line_view(room: &RoomId, row: &HistoryRow, own: &AccountId) -> Res
         id: row.id.to_string(),
         from: row.from.to_string(),
         content: serde_json::from_slice(&row.body)?,
-        sent_at: row.sent_at,
+        sent_at: times::bounded(row.sent_at),
         state: if row.from == *own { MessageState::Stored } else { MessageState::Received },
     })
 }
@@ -536,7 +564,7 @@ pub(crate) fn outbox_view(row: OutboxRow, own: &AccountId) -> Result<MessageView
         id: row.id.to_string(),
         from: own.to_string(),
         content: MessageContent::Text { text: outgoing.text, missing_before: 0 },
-        sent_at: row.created_at,
+        sent_at: times::bounded(row.created_at),
         state: if outgoing.failed.is_some() { MessageState::Failed } else { MessageState::Pending },
     })
 }

@@ -149,6 +149,8 @@ pub const PREKEY_TURN: u64 = 24 * 60 * 60 * 1_000;
 /// How long a replaced prekey can still be of use, in milliseconds: the relay takes wraps to it for
 /// 10 minutes, and 5 are for the clocks.
 pub const PREKEY_GRACE: u64 = 15 * 60 * 1_000;
+/// By how much a prekey's date may be ahead of the time, in milliseconds: an hour.
+const PREKEY_AHEAD: u64 = 60 * 60 * 1_000;
 
 /// Everything secret of one device, and its certificate.
 pub struct DeviceSecrets {
@@ -189,7 +191,9 @@ impl DeviceSecrets {
 
     /// Makes a new prekey if it is time, and says which one the relay must be told: the newest, as
     /// long as the relay has not confirmed it. `published` is the one that the relay has; one that
-    /// this device does not know shows that its state was put back.
+    /// this device does not know shows that its state was put back. A prekey that was dated by a clock
+    /// more than an hour ahead, and that the relay does not have, is dropped: nobody wraps to it, and
+    /// the relay would not take it.
     ///
     /// # Errors
     /// [`KeyError::Generation`]
@@ -199,6 +203,7 @@ impl DeviceSecrets {
         now: u64,
         rng: &mut impl CryptoRng,
     ) -> Result<Option<&SignedPreKey>, KeyError> {
+        self.drop_unpublished_ahead(published, now.saturating_add(PREKEY_AHEAD));
         let newest = self.signed_prekey().map_or(0, |signed| signed.created_at);
         let known = published.is_some_and(|published| self.prekey(&published.public.hash()).is_some());
         let late = newest.saturating_add(PREKEY_TURN) <= now;
@@ -208,6 +213,19 @@ impl DeviceSecrets {
         }
         let newest = self.signed_prekey();
         Ok(newest.filter(|newest| published != Some(*newest)))
+    }
+
+    /// Drops prekeys that are dated later than `limit` and newer than the published one.
+    fn drop_unpublished_ahead(&mut self, published: Option<&SignedPreKey>, limit: u64) {
+        let unpublished = match published {
+            None => self.prekeys.len(),
+            // One that this device does not know may have come after any of these.
+            Some(published) => self.prekeys.iter().position(|own| own.signed == *published).unwrap_or(0),
+        };
+        let mut place = 0..;
+        self.prekeys.retain(|own| {
+            place.next().is_some_and(|place| place >= unpublished) || own.signed.created_at <= limit
+        });
     }
 
     /// The relay has taken the newest prekey.
@@ -525,6 +543,30 @@ mod tests {
         secrets.drop_old_prekeys(confirmed + PREKEY_GRACE);
         assert!(secrets.prekey(&first.public.hash()).is_none());
         assert!(secrets.prekey(&second.public.hash()).is_some());
+    }
+
+    #[test]
+    fn a_prekey_of_a_clock_that_was_ahead_is_made_anew() {
+        let mut secrets = testing::secrets("alice");
+        let published = secrets.signed_prekey().unwrap().clone();
+        for days in [1, 3, 400, 36_500] {
+            let ahead = NOW + PREKEY_TURN + days * PREKEY_TURN;
+            let early = secrets.prekey_due(Some(&published), ahead, &mut rng()).unwrap().unwrap().clone();
+            assert_eq!(early.created_at, ahead);
+            // The clock is right again: the relay never had it, so it is gone.
+            let now = NOW + PREKEY_TURN;
+            let due = secrets.prekey_due(Some(&published), now, &mut rng()).unwrap().unwrap().clone();
+            assert_eq!(due.created_at, now, "{days} days ahead");
+            assert!(!secrets.has_prekey(&early) && secrets.has_prekey(&published));
+        }
+        // What the relay did take stays, and the next one follows it.
+        let taken = secrets.signed_prekey().unwrap().clone();
+        assert_eq!(secrets.prekey_due(Some(&taken), NOW - 400 * PREKEY_TURN, &mut rng()).unwrap(), None);
+        assert!(secrets.has_prekey(&taken) && secrets.has_prekey(&published));
+        // Neither has a device whose first one was dated so.
+        let mut fresh = DeviceSecrets::from_secret_bytes(testing::secret_bytes("bob")).unwrap();
+        let due = fresh.prekey_due(None, NOW - 30 * PREKEY_TURN, &mut rng()).unwrap().unwrap();
+        assert_eq!(due.created_at, NOW - 30 * PREKEY_TURN);
     }
 
     // REQ C4

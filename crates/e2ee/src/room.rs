@@ -63,6 +63,8 @@ pub struct Reader<'a> {
     /// Whether the directory was refreshed for this very item: then what is still unknown is
     /// refused, and not asked for again.
     pub keys_are_fresh: bool,
+    /// The reading device's time, in milliseconds since 1970 (UTC).
+    pub now: u64,
 }
 
 /// What an item of the log did.

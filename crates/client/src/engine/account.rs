@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::model::{AccountView, ConnectionState, Event, ServerView, SignUpStep};
 use crate::store::{self, AccountSlot, ContactRow, PendingSignUp, SessionSlot};
+use crate::times;
 
 /// New keys of an account, and its words.
 struct NewKeys {
@@ -193,15 +194,18 @@ impl Engine {
         email: String,
         nickname: String,
     ) -> Result<(), Error> {
+        let now = self.relay_now();
         if let Some(own) = self.own.as_mut().filter(|own| own.slot.account == account)
             && let Some(pending) = &mut own.slot.pending
+            // Keys that a wrong clock dated were never taken, and never will be.
+            && pending.command.prekey.created_at <= times::tomorrow(now)
         {
             pending.command.email = email;
             pending.command.nickname.clone_from(&nickname);
             own.slot.nickname = nickname;
             return Ok(());
         }
-        let (events, now) = (self.events.clone(), self.store.now());
+        let events = self.events.clone();
         let made = tokio::task::spawn_blocking(move || generate(account, email, nickname, now, &events));
         let NewKeys { own, words } = made.await??;
         let mut changes = Changes::new();
@@ -292,7 +296,7 @@ impl Engine {
             .open(&words, &account, &keys.identity_key)
             .map_err(|_| Error::new("wrong_words", "These words do not open this account."))?;
 
-        let (events, owner, now) = (self.events.clone(), account.clone(), self.store.now());
+        let (events, owner, now) = (self.events.clone(), account.clone(), self.relay_now());
         let made = tokio::task::spawn_blocking(move || {
             let secrets = generate_device(owner, now, &events)?;
             let list = first_device_list(&identity, &secrets, generation, &mut crate::rng())?;

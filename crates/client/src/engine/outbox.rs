@@ -34,7 +34,7 @@ impl Engine {
             if let Err(error) = Box::pin(self.send_row(row)).await {
                 tracing::info!(code = error.code(), "a message waits");
                 self.put_off.note(&error, Step::Flush, Instant::now());
-                if error.is_offline() || error.is_session_end() || error.retry_after().is_some() {
+                if error.ends_connection() {
                     return;
                 }
                 held.insert(room);
@@ -122,7 +122,7 @@ impl Engine {
         self.check_identities(room)?;
         let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
         let epoch =
-            open.room.announce(self.secrets()?, &self.contacts, self.store.now(), &mut crate::rng())?;
+            open.room.announce(self.secrets()?, &self.contacts, self.wary_now(), &mut crate::rng())?;
         match self.ask(&command::EpochAnnounce { epoch: on_the_wire(epoch) }).await {
             Err(error) if error.code() != "stale" => Err(error),
             _ => self.catch_up(room).await,

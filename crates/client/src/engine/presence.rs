@@ -7,6 +7,7 @@ use mildam_protocol::records::{AccountId, DeviceId, RoomId};
 use super::Engine;
 use crate::error::Error;
 use crate::model::{Event, PresenceView, SessionView};
+use crate::times;
 
 impl Engine {
     /// Reads anew who is online.
@@ -74,8 +75,8 @@ impl Engine {
             .map(|session| SessionView {
                 device: session.device.to_string(),
                 current: session.device == own,
-                created_at: session.created_at,
-                expires_at: session.expires_at,
+                created_at: times::bounded(session.created_at),
+                expires_at: times::bounded(session.expires_at),
                 online: session.online,
             })
             .collect())

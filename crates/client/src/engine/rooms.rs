@@ -70,7 +70,7 @@ impl Engine {
                 profile.as_ref(),
                 self.secrets()?,
                 &self.contacts,
-                self.store.now(),
+                self.wary_now(),
                 &mut crate::rng(),
             )?;
             let request = command::RoomCreate { change: new.change, epoch: on_the_wire(new.epoch) };
@@ -110,7 +110,7 @@ impl Engine {
             }
             let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
             let change =
-                open.room.add(&new, self.secrets()?, &self.contacts, self.store.now(), &mut crate::rng())?;
+                open.room.add(&new, self.secrets()?, &self.contacts, self.wary_now(), &mut crate::rng())?;
             match self.ask(&change_command(change)).await {
                 Err(error) if error.code() == "stale" => {}
                 Err(error) => return Err(error),
@@ -125,7 +125,7 @@ impl Engine {
         for _ in 0..TRIES {
             self.catch_up(room).await?;
             let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
-            let change = open.room.leave(self.secrets()?, &self.contacts, self.store.now())?;
+            let change = open.room.leave(self.secrets()?, &self.contacts, self.wary_now())?;
             match self.ask(&change_command(change)).await {
                 Err(error) if error.code() == "stale" => {}
                 Err(error) => return Err(error),

@@ -14,7 +14,8 @@ use super::put_off::Step;
 use super::{Engine, OpenRoom};
 use crate::error::Error;
 use crate::model::{Event, MessageContent, MessageView, Notice};
-use crate::store::{self, Hashes, RoomMeta};
+use crate::store::{self, Arrival, Hashes, RoomMeta};
+use crate::times;
 
 /// What reading a batch of items came to.
 #[derive(Default)]
@@ -26,6 +27,10 @@ struct Batch {
     refused: BTreeSet<u64>,
     /// What the newest line says.
     last: Option<MessageContent>,
+    /// When the newest line reached the relay.
+    arrived_at: u64,
+    /// When the batch is read, by this device's clock.
+    now: u64,
     /// A message of this very device was among them that it does not know.
     put_back: bool,
     /// The next item is not there: the log must be asked.
@@ -53,7 +58,7 @@ impl Engine {
                 self.meet(&summary);
             }
             if let Err(error) = self.catch_up(room).await {
-                if error.is_offline() || error.is_session_end() || error.retry_after().is_some() {
+                if error.ends_connection() {
                     return Err(error);
                 }
                 tracing::warn!(code = error.code(), "a room cannot be read");
@@ -83,6 +88,7 @@ impl Engine {
             left: false,
             blocked: None,
             since: self.store.now(),
+            arrived: Arrival { connection: self.connections, time: times::bounded(self.store.now()) },
         });
         let open = OpenRoom { room: Room::joining(summary.room, summary.start), meta, read_back: false };
         self.rooms.insert(summary.room, open);
@@ -148,7 +154,7 @@ impl Engine {
     /// Takes items in order; true if the next one is missing in between. What was read is durable
     /// before it is told.
     async fn take(&mut self, room: RoomId, items: Vec<LogItem>) -> Result<bool, Error> {
-        let mut batch = Batch::default();
+        let mut batch = Batch { now: self.store.now(), ..Batch::default() };
         for item in items {
             self.take_one(room, &item, &mut batch).await?;
             if batch.gap {
@@ -179,8 +185,13 @@ impl Engine {
         let own = self.own.as_ref().ok_or_else(Error::no_account)?;
         let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
         let hashes = Hashes { store: &self.store, room, batch: &batch.hashes };
-        let reader =
-            Reader { secrets: &own.secrets, directory: &self.contacts, hashes: &hashes, keys_are_fresh };
+        let reader = Reader {
+            secrets: &own.secrets,
+            directory: &self.contacts,
+            hashes: &hashes,
+            keys_are_fresh,
+            now: batch.now,
+        };
         let outcome = open.room.accept(item, &reader, &mut crate::rng());
         let at = open.room.position();
         match outcome {
@@ -240,6 +251,9 @@ impl Engine {
         let views: Vec<MessageView> =
             batch.lines.iter().map(|row| store::line_view(&room, row, &own)).collect::<Result<_, _>>()?;
         open.refresh(&views, &own);
+        if !batch.lines.is_empty() {
+            open.meta.arrived = Arrival { connection: self.connections, time: batch.arrived_at };
+        }
         let mut changes = Changes::new();
         for (seq, hash) in &batch.hashes {
             changes.put_log_hash(&room, *seq, *hash);
@@ -419,7 +433,8 @@ impl Batch {
     fn note(&mut self, item: &LogItem, at: LogPosition, from: Option<AccountId>, content: MessageContent) {
         let LogItem::Entry { stored_at, .. } = item else { return };
         if let Some(from) = from {
-            self.line(at, name_of(&at.hash), from, *stored_at, &content);
+            self.arrived_at = times::arrived_at(*stored_at, self.now);
+            self.line(at, name_of(&at.hash), from, self.arrived_at, &content);
         }
     }
 
@@ -443,7 +458,10 @@ impl Batch {
                 if sender == *own {
                     self.sent.push(id);
                 }
-                self.line(at, id, sender, message.content.sent_at, &text);
+                let LogItem::Entry { stored_at, .. } = item else { return };
+                self.arrived_at = times::arrived_at(*stored_at, self.now);
+                let written_at = times::written_at(message.content.sent_at, *stored_at, self.now);
+                self.line(at, id, sender, written_at, &text);
             }
             Accepted::Changed { .. } | Accepted::Epoch { .. } | Accepted::Withheld => {}
         }

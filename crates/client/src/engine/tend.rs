@@ -49,7 +49,7 @@ impl Engine {
             return Ok(());
         }
         self.turn_prekey().await?;
-        let now = self.store.now();
+        let now = self.relay_now();
         if self.secrets()?.has_old_prekeys(now) && self.sync_rooms().await? {
             let own = self.own.as_mut().ok_or_else(Error::no_account)?;
             own.secrets.drop_old_prekeys(now);
@@ -63,9 +63,10 @@ impl Engine {
     pub(super) async fn turn_prekey(&mut self) -> Result<(), Error> {
         let (account, device) = (self.secrets()?.account().clone(), self.secrets()?.device());
         let published = self.contacts.account(&account).and_then(|known| known.prekey(&device)).cloned();
+        let now = self.relay_now();
         let own = self.own.as_mut().ok_or_else(Error::no_account)?;
         let unknown = published.as_ref().is_some_and(|published| !own.secrets.has_prekey(published));
-        let due = own.secrets.prekey_due(published.as_ref(), self.store.now(), &mut crate::rng())?.cloned();
+        let due = own.secrets.prekey_due(published.as_ref(), now, &mut crate::rng())?.cloned();
         let Some(prekey) = due else {
             return Ok(());
         };
@@ -76,7 +77,7 @@ impl Engine {
         }
         self.ask(&command::PreKeyReplace { prekey }).await?;
         let own = self.own.as_mut().ok_or_else(Error::no_account)?;
-        own.secrets.prekey_confirmed(self.store.now());
+        own.secrets.prekey_confirmed(now);
         self.store_secrets().await?;
         self.fetch_keys(&[account]).await
     }

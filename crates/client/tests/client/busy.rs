@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mildam_protocol::command::{
     AccountKeysAnswer, AttachAnswer, FriendListAnswer, PresenceListAnswer, RoomListAnswer, RoomLogAnswer,
-    StoredAnswer,
+    ServerInfoAnswer, StoredAnswer,
 };
 use mildam_protocol::records::{AccountId, DeviceId, Message};
 use mildam_protocol::session::server::{Opener, Sealer};
@@ -82,6 +82,12 @@ impl QuietRelay {
             let incoming = self.opener.open(&read(&mut self.stream).await).unwrap();
             let value = match incoming.request.unwrap() {
                 Request::MessageSend(send) => return (incoming.id, send.message),
+                Request::ServerInfo(_) => serde_json::to_value(ServerInfoAnswer {
+                    name: String::new(),
+                    version: String::new(),
+                    protocol: 1,
+                    time: Ahead::default().of_now(),
+                }),
                 Request::Attach(_) => serde_json::to_value(AttachAnswer {
                     account: "alice".parse::<AccountId>().unwrap(),
                     device: DeviceId::from_bytes([0; DeviceId::LENGTH]),

@@ -1,9 +1,6 @@
 //! Identities, recovery, prekeys, and states that were put back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use mildam_client::{Clock, Notice, Recover, TrustView};
+use mildam_client::{Notice, Recover, TrustView};
 use mildam_vault::{Slot, Vault};
 use serde_json::Value;
 
@@ -206,29 +203,24 @@ fn prekeys(home: &Path) -> Vec<(u64, bool)> {
 // REQ C4
 #[tokio::test(flavor = "multi_thread")]
 async fn prekeys_turn_over_daily_and_old_ones_are_erased() {
-    const DAY: u64 = 24 * 60 * 60 * 1_000;
-    let world = World::new().await;
+    const DAY: i64 = 24 * 60 * 60 * 1_000;
+    let ahead = Ahead::default();
+    let world = World::new_by(&ahead).await;
     let (mut alice, mut bob) = tokio::join!(world.person("alice"), world.person("bob"));
     alice.befriend(&mut bob).await;
     let room = alice.client.open_direct("bob").await.unwrap().room;
     alice.client.shut_down().await;
     let [(first, false)] = prekeys(&alice.home)[..] else { panic!("one prekey") };
 
-    let ahead = Arc::new(AtomicU64::new(DAY));
-    let system = Clock::new({
-        let ahead = Arc::clone(&ahead);
-        move || {
-            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-            u64::try_from(since.as_millis()).unwrap() + ahead.load(Ordering::Relaxed)
-        }
-    });
-    let open = async || Client::open_with(&alice.home, passphrase(), system.clone()).await.unwrap();
+    // The relay's clock says when it is time.
+    ahead.set(DAY);
+    let open = async || open_by(&ahead, &alice.home).await;
     let client = open().await;
     client.wait_online().await.unwrap();
     client.shut_down().await;
     let kept = prekeys(&alice.home);
     assert_eq!(kept.len(), 2);
-    assert!(kept[0].0 >= first + DAY && !kept[0].1);
+    assert!(kept[0].0 >= first + DAY.unsigned_abs() && !kept[0].1);
     assert_eq!(kept[1], (first, true));
 
     // Bob wraps to the new one; what he says arrives.
@@ -241,7 +233,7 @@ async fn prekeys_turn_over_daily_and_old_ones_are_erased() {
     again.client.shut_down().await;
     assert_eq!(prekeys(&alice.home).len(), 2, "a quarter of an hour is not over");
 
-    ahead.store(DAY + 16 * 60 * 1_000, Ordering::Relaxed);
+    ahead.set(DAY + 16 * 60 * 1_000);
     let client = open().await;
     client.wait_online().await.unwrap();
     client.erase_now().await.unwrap();

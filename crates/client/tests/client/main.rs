@@ -9,6 +9,7 @@
 )]
 
 mod busy;
+mod clocks;
 mod keys;
 mod server_key;
 mod talk;

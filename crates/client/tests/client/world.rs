@@ -1,11 +1,13 @@
 //! A relay and people with clients, in one process.
 
 pub(crate) use std::path::{Path, PathBuf};
-pub(crate) use std::time::Duration;
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::{AtomicI64, Ordering};
+pub(crate) use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use mildam_client::{
-    Client, ClientState, ConnectionState, Event, EventStream, MessageContent, MessageState, MessageView,
-    RoomView, SignUp, Unlock,
+    Client, ClientState, Clock, ConnectionState, Event, EventStream, MessageContent, MessageState,
+    MessageView, RoomView, SignUp, Unlock,
 };
 pub(crate) use mildam_relay::{Config, Relay};
 pub(crate) use tempfile::TempDir;
@@ -24,9 +26,41 @@ pub(crate) struct Server {
     pub(crate) task: JoinHandle<()>,
 }
 
+/// A clock that a test sets, as far ahead of this computer's as it likes, in milliseconds.
+#[derive(Clone, Default)]
+pub(crate) struct Ahead(Arc<AtomicI64>);
+
+impl Ahead {
+    pub(crate) fn set(&self, milliseconds: i64) {
+        self.0.store(milliseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn of_now(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = i64::try_from(since.as_millis()).unwrap();
+        u64::try_from(now.saturating_add(self.0.load(Ordering::Relaxed))).unwrap_or(0)
+    }
+
+    pub(crate) fn of_client(&self) -> Clock {
+        let own = self.clone();
+        Clock::new(move || own.of_now())
+    }
+
+    fn of_relay(&self) -> mildam_relay::Clock {
+        let own = self.clone();
+        mildam_relay::Clock::new(move || own.of_now())
+    }
+}
+
 impl Server {
     pub(crate) async fn start(data: &Path, listen: &str) -> Self {
+        Self::start_by(&Ahead::default(), data, listen).await
+    }
+
+    /// Starts one with a clock that the test sets.
+    pub(crate) async fn start_by(ahead: &Ahead, data: &Path, listen: &str) -> Self {
         let mut config = Config::new(data.to_owned());
+        config.clock = ahead.of_relay();
         config.listen = Some(listen.parse().unwrap());
         config.public_host = Some("127.0.0.1".to_owned());
         let relay = Relay::bind(config).await.unwrap();
@@ -51,7 +85,13 @@ pub(crate) struct Person {
 }
 
 pub(crate) async fn open(home: &Path) -> Client {
-    Client::open(home, Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned()))).await.unwrap()
+    open_by(&Ahead::default(), home).await
+}
+
+/// Opens a client with a clock that the test sets.
+pub(crate) async fn open_by(ahead: &Ahead, home: &Path) -> Client {
+    let unlock = Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned()));
+    Client::open_with(home, unlock, ahead.of_client()).await.unwrap()
 }
 
 impl Person {
@@ -153,8 +193,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::new_by(&Ahead::default()).await
+    }
+
+    /// A relay with a clock that the test sets.
+    pub(crate) async fn new_by(ahead: &Ahead) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(&folder.path().join("relay"), "127.0.0.1:0").await;
+        let server = Server::start_by(ahead, &folder.path().join("relay"), "127.0.0.1:0").await;
         Self { folder, server }
     }
 

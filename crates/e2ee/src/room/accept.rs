@@ -80,12 +80,12 @@ impl Room {
             LogItem::Entry { seq, entry, snapshot, .. } => {
                 self.accept_entry(*seq, entry, snapshot.as_deref(), reader)
             }
-            LogItem::Epoch { after, stored_at, announcement, wrap, profile } => {
+            LogItem::Epoch { after, announcement, wrap, profile, .. } => {
                 let arrived = Arrived {
                     announcement,
                     wrap: wrap.as_deref(),
                     profile: profile.as_ref(),
-                    stored_at: *stored_at,
+                    taken_at: reader.now,
                 };
                 self.accept_epoch(*after, &arrived, reader, rng)
             }
@@ -288,7 +288,7 @@ impl Room {
                     // A member did announce it: it counts, and the next one will name it as its
                     // predecessor. Its key does not, and neither do the lists that it names: what
                     // an epoch has left behind must not come back by a bad one.
-                    let mut refused = Epoch::without_key(announcement, arrived.stored_at, Rule::NoKey);
+                    let mut refused = Epoch::without_key(announcement, arrived.taken_at, Rule::NoKey);
                     if let Some(before) = &self.epoch {
                         refused.recipients.clone_from(&before.recipients);
                     }
@@ -348,7 +348,7 @@ impl Room {
         let own = lists.iter().find(|(known, _)| known.account() == reader.secrets.account());
         let (epoch, profile) = if own.is_some_and(|(_, list)| list.certificate(&device).is_none()) {
             // It was made when this device was not listed, and is nothing to worry about.
-            (Epoch::without_key(announcement, arrived.stored_at, Rule::BeforeDevice), None)
+            (Epoch::without_key(announcement, arrived.taken_at, Rule::BeforeDevice), None)
         } else {
             arrived.take(reader.secrets, &lists, rng)?
         };

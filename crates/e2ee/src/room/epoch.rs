@@ -23,6 +23,9 @@ use crate::directory::{Directory, KnownAccount};
 use crate::seal::{self, IV, Key};
 use crate::wrap::{self, Purpose};
 
+/// A clock that goes back by less, in milliseconds, was not wrong before: an hour.
+const CLOCK_SLACK: u64 = 60 * 60 * 1_000;
+
 /// An epoch as this device holds it: its sender chains, but no room key.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Epoch {
@@ -32,7 +35,9 @@ pub(super) struct Epoch {
     version: u64,
     /// Sorted by account.
     pub(super) recipients: Vec<Recipient>,
-    stored_at: u64,
+    /// When this device took it, by its own clock: the relay must not be able to put the next one off.
+    #[serde(alias = "stored_at")]
+    taken_at: u64,
     /// Messages that were read under it.
     pub(super) messages: u64,
     /// The chains of all devices, as a receiver follows them.
@@ -75,7 +80,7 @@ impl Epoch {
     }
 
     /// An epoch that exists but gave this device no key.
-    pub(super) fn without_key(announcement: &EpochAnnouncement, stored_at: u64, why: Rule) -> Self {
+    pub(super) fn without_key(announcement: &EpochAnnouncement, taken_at: u64, why: Rule) -> Self {
         // They are, unless it is refused.
         let mut recipients = announcement.recipients.clone();
         recipients.sort_by(|one, two| one.account.cmp(&two.account));
@@ -84,7 +89,7 @@ impl Epoch {
             hash: announcement.hash(),
             version: announcement.version,
             recipients,
-            stored_at,
+            taken_at,
             messages: 0,
             chains: BTreeMap::new(),
             own: None,
@@ -222,7 +227,7 @@ pub(super) struct Arrived<'a> {
     pub(super) announcement: &'a EpochAnnouncement,
     pub(super) wrap: Option<&'a Wrap>,
     pub(super) profile: Option<&'a SealedProfile>,
-    pub(super) stored_at: u64,
+    pub(super) taken_at: u64,
 }
 
 impl Arrived<'_> {
@@ -254,7 +259,7 @@ impl Arrived<'_> {
             chains.insert(certificate.device, chain(&certificate.device)?);
         }
         let own = Some(chain(&secrets.device())?);
-        let bare = Epoch::without_key(announcement, self.stored_at, Rule::NoKey);
+        let bare = Epoch::without_key(announcement, self.taken_at, Rule::NoKey);
         Ok((Epoch { chains, own, ..bare }, profile))
     }
 }
@@ -277,7 +282,9 @@ impl Room {
         epoch.own.as_ref().is_none_or(|own| own.n() >= EPOCH_MESSAGES)
             || epoch.version != membership.version()
             || epoch.messages >= EPOCH_MESSAGES
-            || now.saturating_sub(epoch.stored_at) >= EPOCH_MILLISECONDS
+            || now.saturating_sub(epoch.taken_at) >= EPOCH_MILLISECONDS
+            // It was taken when this device's clock was ahead.
+            || epoch.taken_at.saturating_sub(now) >= CLOCK_SLACK
             // Its announcer had none, and whoever came with it has none now.
             || (epoch.bare && self.profile.is_some())
             || lists_moved()

@@ -108,6 +108,7 @@ impl Person {
             directory: &self.directory,
             hashes: &self.hashes,
             keys_are_fresh: self.keys_are_fresh,
+            now: NOW,
         };
         let outcome = self.room.accept(item, &reader, &mut rng());
         let position = self.room.position();

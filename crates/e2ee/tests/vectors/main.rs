@@ -63,8 +63,13 @@ fn the_file_reads_as_a_conversation() {
             if let LogItem::Epoch { wrap, .. } = &mut item {
                 *wrap = Some(part(&file["room"]["wraps"][name]));
             }
-            let reader =
-                Reader { secrets: &secrets, directory: &directory, hashes: &hashes, keys_are_fresh: true };
+            let reader = Reader {
+                secrets: &secrets,
+                directory: &directory,
+                hashes: &hashes,
+                keys_are_fresh: true,
+                now: 0,
+            };
             let accepted = room.accept(&item, &reader, &mut story::Seeded::new("reading")).unwrap();
             if let Accepted::Message(message) = accepted {
                 let Body::Text(text) = message.content.body else { panic!() };

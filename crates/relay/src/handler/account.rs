@@ -308,14 +308,13 @@ pub(crate) fn attach(context: &Context, transcript: &Hash, ticket: Ticket, proof
     let transcript = *transcript;
     Box::new(move |tx| {
         Box::pin(async move {
-            let SessionRow { account, device, .. } = live_session(tx, &ticket).await?;
+            let SessionRow { account, device, expires_at, .. } = live_session(tx, &ticket).await?;
             let key = tx.device_key(&account, &device).await?;
             let signed = attach_bytes(&account, &device, &transcript);
             let proven = key.is_some_and(|key| key.verify(signed.as_bytes(), &proof, "attachment").is_ok());
             require(proven, Code::DeviceUnknown, "this is not the device that the session belongs to")?;
             let standing = tx.standing(&account).await?.ok_or_else(internal)?;
-            let expires_at = limits.session_end(ticket.now);
-            tx.renew_session(&ticket.tag, expires_at).await?;
+            let expires_at = super::renew_session(tx, &ticket, expires_at, &limits).await?;
             done(&AttachAnswer { account, device, nickname: standing.nickname, expires_at })
         })
     })

@@ -197,11 +197,26 @@ pub(super) async fn enter(
     let session = live_session(tx, ticket).await?;
     let caller = Caller { account: session.account, device: session.device };
     require(ticket.bound.is_some(), Code::NotAttached, "attach this connection to the session first")?;
-    let expires_at = limits.session_end(ticket.now);
-    if renew && expires_at.saturating_sub(session.expires_at) > RENEW_AFTER {
-        tx.renew_session(&ticket.tag, expires_at).await?;
+    if renew {
+        renew_session(tx, ticket, session.expires_at, &limits).await?;
     }
     Ok(Scene { caller, now: ticket.now, limits })
+}
+
+/// Moves a session's expiry if that is worth it, and tells it. It never comes nearer: a clock that was
+/// behind for a while must not end sessions once it is right.
+pub(super) async fn renew_session(
+    tx: &mut dyn Transaction,
+    ticket: &Ticket,
+    expires_at: u64,
+    limits: &Limits,
+) -> Result<u64, Rejection> {
+    let renewed = limits.session_end(ticket.now);
+    if renewed.saturating_sub(expires_at) <= RENEW_AFTER {
+        return Ok(expires_at);
+    }
+    tx.renew_session(&ticket.tag, renewed).await?;
+    Ok(renewed)
 }
 
 /// The session of a ticket, if it stands and is that of whom the connection belongs to, if to anybody.

@@ -381,6 +381,7 @@ impl Person {
             directory: &self.directory,
             hashes: &view.hashes,
             keys_are_fresh,
+            now: NOW,
         };
         let outcome = view.room.accept(item, &reader, &mut rng());
         let position = view.room.position();

@@ -56,7 +56,12 @@ offered_key: OfferedKeyView | null,
 /**
  * How the relay is reached, as long as it is.
  */
-transport: TransportView | null, };
+transport: TransportView | null, 
+/**
+ * By how many milliseconds this computer's clock is ahead of the relay's; negative if it is behind,
+ * none if it is right or not known.
+ */
+clock_ahead: number | null, };
 
 /**
  * Where the connection to the relay stands.
@@ -404,7 +409,11 @@ left: boolean,
 /**
  * Why nothing can be sent at the moment, as an error code, if so (`log_mismatch`, ...).
  */
-blocked: string | null, };
+blocked: string | null, 
+/**
+ * Where it stands in the list: session and time of arrival, the bigger the newer.
+ */
+order: [number, number], };
 
 /**
  * What two people compare to know that nobody stands between them.

@@ -273,7 +273,8 @@ impl Cast {
         let mut room = Room::from_secret_bytes(&device.room).unwrap();
         let directory = self.directory(&device.lists);
         let secrets = &self.secrets[device.name];
-        let reader = Reader { secrets, directory: &*directory, hashes: &device.hashes, keys_are_fresh };
+        let reader =
+            Reader { secrets, directory: &*directory, hashes: &device.hashes, keys_are_fresh, now: NOW };
         let mut read = item.item.clone();
         if let LogItem::Epoch { wrap, .. } = &mut read {
             *wrap = item.wraps.get(&account(device.name)).cloned().map(Box::new);
