@@ -7,5 +7,7 @@ export default defineConfig({
   server: { port: 5173, strictPort: true },
   // The content security policy allows no inline data; fonts and pictures stay files.
   build: { target: 'es2022', assetsInlineLimit: 0 },
-  test: { environment: 'happy-dom', include: ['src/**/*.test.ts'] },
+  // Tests mount components, as a browser does.
+  resolve: process.env.VITEST ? { conditions: ['browser'] } : {},
+  test: { environment: 'happy-dom', include: ['src/**/*.test.ts', 'scripts/**/*.test.mjs'] },
 })

@@ -1,8 +1,12 @@
-// Finds strings that one language lacks, and strings that nothing uses.
+// Finds strings that one language lacks, strings that nothing uses, and error codes without words.
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
-const folder = new URL('../src/', import.meta.url).pathname
+import { codesOf } from './codes.mjs'
+
+const folder = fileURLToPath(new URL('../src/', import.meta.url))
+const project = fileURLToPath(new URL('../../', import.meta.url))
 
 function files(dir) {
   return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
@@ -21,6 +25,7 @@ const source = files(folder)
   .map((path) => readFileSync(path, 'utf8'))
   .join('\n')
 const [en, ko] = [keys('en'), keys('ko')]
+const codes = codesOf(project)
 const problems = [
   ...en.filter((key) => !ko.includes(key)).map((key) => `ko lacks ${key}`),
   ...ko.filter((key) => !en.includes(key)).map((key) => `en lacks ${key}`),
@@ -31,7 +36,12 @@ const problems = [
         !/^(error|state|step|role|refused|alarm|wordlist|protects)\./.test(key),
     )
     .map((key) => `nothing uses ${key}`),
+  ...codes
+    .filter((code) => !en.includes(`error.${code}`))
+    .map((code) => `nothing says what the error code ${code} means`),
 ]
 for (const problem of problems) console.error(problem)
-console.log(`messages: ${en.length} in en, ${ko.length} in ko, ${problems.length} problems`)
+console.log(
+  `messages: ${en.length} in en, ${ko.length} in ko, ${codes.length} codes, ${problems.length} problems`,
+)
 process.exit(problems.length > 0 ? 1 : 0)

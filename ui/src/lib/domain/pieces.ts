@@ -13,7 +13,10 @@ export function pieces(text: string, ranges: [number, number][]): Piece[] {
   const slice = (from: number, to: number) => new TextDecoder().decode(bytes.subarray(from, to))
   const cut: Piece[] = []
   let at = 0
-  for (const [start, end] of ranges) {
+  for (const range of ranges) {
+    // Marks that overlap or lie outside of the text are cut down to what is left of it.
+    const [start, end] = range.map((place) => Math.min(Math.max(place || 0, at), bytes.length))
+    if (start === undefined || end === undefined || start >= end) continue
     if (start > at) cut.push({ text: slice(at, start), marked: false })
     cut.push({ text: slice(start, end), marked: true })
     at = end
@@ -21,7 +24,8 @@ export function pieces(text: string, ranges: [number, number][]): Piece[] {
   if (at < bytes.length) cut.push({ text: slice(at, bytes.length), marked: false })
   const [first] = cut
   if (first && !first.marked && cut.length > 1 && first.text.length > 40) {
-    first.text = `…${first.text.slice(-30)}`
+    // Not from the middle of a character.
+    first.text = `…${first.text.slice(-30).replace(/^[\udc00-\udfff]/, '')}`
   }
   return cut
 }

@@ -21,6 +21,7 @@ export function noticeOf(message: MessageView): string {
     case 'refused':
       return t('notice.refused', { name, code: message.content.code })
     case 'needs_newer_version':
+    default:
       return t('notice.newer', { name })
   }
 }

@@ -184,6 +184,11 @@ export const en = {
   'network.connecting': 'Connecting…',
   'network.retry': 'Try now',
   'network.loggedOut': 'You are logged out. Log in to send and receive.',
+  'clock.ahead':
+    'This computer’s clock is {span} ahead of the server’s. Times may be shown wrong; set the clock.',
+  'clock.behind':
+    'This computer’s clock is {span} behind the server’s. Times may be shown wrong; set the clock.',
+  'time.yesterday': 'Yesterday',
   'invitation.from': '{name} invites you to this server.',
   'invitation.server': 'This link leads to a server.',
   'invitation.address': 'Server',
@@ -246,6 +251,7 @@ export const en = {
   'common.cancel': 'Cancel',
   'common.you': 'you',
   'common.dismiss': 'Dismiss',
+  'common.notShown': 'This cannot be shown',
   'error.offline': 'The server cannot be reached. Check your connection.',
   'error.bad_link': 'This is not a server link. Copy it whole: mildam://host:port/#…',
   'error.wrong_fingerprint':
@@ -294,6 +300,11 @@ export const en = {
   'error.internal': 'Something went wrong inside Mildam.',
   'error.no_account': 'There is no account yet.',
   'error.no_server': 'No server is known yet.',
+  'error.proxy_failed':
+    'The proxy {proxy} does not lead to the server. Check the proxy settings of this computer.',
+  'error.stale': 'Something has changed in the meantime. Try again.',
+  'error.locked': 'Mildam is locked. Unlock it first.',
+  'error.clock_wrong': 'This computer’s clock is wrong. Set it and try again.',
 } as const
 
 export type Key = keyof typeof en

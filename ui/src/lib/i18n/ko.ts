@@ -184,6 +184,11 @@ export const ko: Record<Key, string> = {
   'network.connecting': '연결하고 있어요…',
   'network.retry': '다시 연결',
   'network.loggedOut': '로그아웃했어요. 주고받으려면 로그인해 주세요.',
+  'clock.ahead':
+    '이 컴퓨터의 시계가 서버보다 {span} 빨라요. 시간이 잘못 표시될 수 있으니 시계를 맞춰 주세요.',
+  'clock.behind':
+    '이 컴퓨터의 시계가 서버보다 {span} 느려요. 시간이 잘못 표시될 수 있으니 시계를 맞춰 주세요.',
+  'time.yesterday': '어제',
   'invitation.from': '{name} 님이 이 서버로 초대했어요.',
   'invitation.server': '이 링크가 가리키는 서버예요.',
   'invitation.address': '서버',
@@ -245,6 +250,7 @@ export const ko: Record<Key, string> = {
   'common.cancel': '취소',
   'common.you': '나',
   'common.dismiss': '닫기',
+  'common.notShown': '표시할 수 없는 항목이에요',
   'error.offline': '서버에 연결할 수 없어요. 네트워크를 확인해 주세요.',
   'error.bad_link': '서버 링크가 아니에요. mildam://주소:포트/#… 전체를 복사해 주세요.',
   'error.wrong_fingerprint':
@@ -292,4 +298,9 @@ export const ko: Record<Key, string> = {
   'error.internal': '밀담 안에서 문제가 생겼어요.',
   'error.no_account': '아직 계정이 없어요.',
   'error.no_server': '아직 서버를 몰라요.',
+  'error.proxy_failed':
+    '프록시({proxy})를 거쳐 서버에 연결할 수 없어요. 이 컴퓨터의 프록시 설정을 확인해 주세요.',
+  'error.stale': '그사이에 바뀐 것이 있어요. 다시 해 주세요.',
+  'error.locked': '밀담이 잠겨 있어요. 먼저 잠금을 풀어 주세요.',
+  'error.clock_wrong': '이 컴퓨터의 시계가 맞지 않아요. 시계를 맞추고 다시 해 주세요.',
 }

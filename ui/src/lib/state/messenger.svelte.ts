@@ -12,6 +12,7 @@ import type {
 } from '../backend/views'
 import { i18n } from '../i18n/i18n.svelte'
 import { destinationOf } from './invitation'
+import { newestFirst } from './order'
 import { Presence } from './presence.svelte'
 
 const PAGE = 60
@@ -29,12 +30,12 @@ export class Conversation {
   constructor(readonly room: string) {}
 
   take(message: MessageView): void {
-    const at = this.lines.findIndex((line) => line.id === message.id)
+    const at = this.lines.findIndex((line) => isSame(line, message))
     if (at >= 0) this.lines.splice(at, 1)
     // Numbered lines in order; those that wait, last, in the order in which they were written.
     const place = message.seq ?? Number.MAX_SAFE_INTEGER
     const before = this.lines.findLastIndex(
-      (line) => (line.seq ?? Number.MAX_SAFE_INTEGER) <= place && line.id !== message.id,
+      (line) => (line.seq ?? Number.MAX_SAFE_INTEGER) <= place,
     )
     this.lines.splice(at >= 0 && message.seq === null ? at : before + 1, 0, message)
   }
@@ -42,6 +43,15 @@ export class Conversation {
   get lastSeq(): number | null {
     return this.lines.findLast((line) => line.seq !== null)?.seq ?? null
   }
+}
+
+/**
+ * Whether two views are of one message. Others choose the ids of their messages, so that an id alone says
+ * too little: nobody can take the place of somebody else's message, nor of an earlier one of their own.
+ */
+function isSame(one: MessageView, two: MessageView): boolean {
+  const samePlace = one.seq === two.seq || one.seq === null || two.seq === null
+  return one.id === two.id && one.from === two.from && samePlace
 }
 
 /** Everything that the window shows, fed by the backend's events. */
@@ -265,7 +275,7 @@ class Messenger {
     const message = await this.attempt(() => this.backend.send(conversation.room, text))
     if (message) {
       conversation.divider = null
-      if (!conversation.lines.some((line) => line.id === message.id)) conversation.take(message)
+      if (!conversation.lines.some((line) => isSame(line, message))) conversation.take(message)
     } else if (conversation.draft === '') {
       // What could not be stored is not lost.
       conversation.draft = text
@@ -318,9 +328,9 @@ class Messenger {
         this.friends = event.friends
         break
       case 'room': {
-        const others = this.rooms.filter((room) => room.room !== event.room.room)
-        const newest = (room: RoomView) => room.last?.sent_at ?? Number.MAX_SAFE_INTEGER
-        this.rooms = [event.room, ...others].sort((one, two) => newest(two) - newest(one))
+        const at = this.rooms.findIndex((room) => room.room === event.room.room)
+        const rooms = at < 0 ? [event.room, ...this.rooms] : this.rooms.with(at, event.room)
+        this.rooms = rooms.sort(newestFirst)
         if (event.room.room === this.conversation?.room) void this.markRead()
         break
       }

@@ -1,0 +1,55 @@
+import { beforeEach, expect, test, vi } from 'vitest'
+
+import { messageView, roomView } from '../../test/views'
+import type { Event } from '../backend/views'
+import { Conversation, messenger } from './messenger.svelte'
+
+const backend = vi.hoisted(() => ({
+  tell: (() => {}) as (event: Event) => void,
+  listen: (tell: (event: Event) => void) => {
+    backend.tell = tell
+    return Promise.resolve(() => {})
+  },
+  listenLinks: () => Promise.resolve(() => {}),
+  takeInvitation: () => Promise.resolve(null),
+  boot: () => Promise.resolve('passphrase'),
+}))
+vi.mock('../backend/tauri', () => ({ backend }))
+
+beforeEach(async () => {
+  messenger.rooms = []
+  await messenger.start()
+})
+
+const order = () => messenger.rooms.map((room) => room.room)
+const tell = (room: string, order: [number, number], sent_at = 0) =>
+  backend.tell({ event: 'room', room: roomView({ room, order, last: messageView({ sent_at }) }) })
+
+test('rooms stand in the order in which something arrived, whatever the clocks of senders say', () => {
+  tell('old', [1, 900], 9e15)
+  tell('first', [2, 10], Infinity)
+  tell('second', [2, 20], -1)
+  expect(order()).toEqual(['second', 'first', 'old'])
+  tell('old', [2, 30], NaN)
+  expect(order()).toEqual(['old', 'second', 'first'])
+})
+
+test('a room that changes without an arrival stays where it is', () => {
+  tell('one', [1, 5])
+  tell('two', [1, 5])
+  tell('three', [1, 5])
+  expect(order()).toEqual(['three', 'two', 'one'])
+  tell('one', [1, 5])
+  expect(order()).toEqual(['three', 'two', 'one'])
+})
+
+test('nobody takes the place of another message by its id', () => {
+  const conversation = new Conversation('room')
+  conversation.take(messageView({ id: 'same', from: 'bob', seq: 1 }))
+  conversation.take(messageView({ id: 'same', from: 'carol', seq: 2 }))
+  conversation.take(messageView({ id: 'same', from: 'carol', seq: 3 }))
+  expect(conversation.lines.map((line) => line.seq)).toEqual([1, 2, 3])
+  conversation.take(messageView({ id: 'own', from: 'alice', seq: null, state: 'pending' }))
+  conversation.take(messageView({ id: 'own', from: 'alice', seq: 4, state: 'stored' }))
+  expect(conversation.lines.map((line) => line.seq)).toEqual([1, 2, 3, 4])
+})

@@ -1,0 +1,182 @@
+// Views as the backend could tell them, and as badly as others could make them.
+import fc from 'fast-check'
+
+import type {
+  ClientState,
+  FriendsView,
+  FriendView,
+  MemberView,
+  MessageContent,
+  MessageState,
+  MessageView,
+  RoomKindView,
+  RoomView,
+  SearchHit,
+  TrustView,
+} from '../lib/backend/views'
+
+export const NUMBERS = [
+  NaN,
+  Infinity,
+  -Infinity,
+  -1,
+  -0.5,
+  0,
+  1.5,
+  100,
+  8.64e15,
+  9e15,
+  2 ** 53,
+  1e308,
+  Date.UTC(2026, 0, 1),
+]
+
+export const TEXTS = [
+  '',
+  ' ',
+  'x'.repeat(100_000),
+  '\u202e\u202eeli.exe',
+  '\u2069\u2069\u2067\u202eturned',
+  '\u2066'.repeat(200),
+  '\u200b\u200d\ufeff',
+  '\ud800',
+  'half \udfff half \ud83d',
+  '\0nul\0',
+  'one\u2029\u202etwo\r\nthree',
+  '\u{1f468}\u200d\u{1f469}\u200d\u{1f467}\u200d\u{1f466}'.repeat(50),
+  'שלום עולם',
+  '{name} {count} $& $1',
+  '__proto__',
+  '한국어 이름',
+]
+
+export const CONTENTS: MessageContent[] = [
+  { kind: 'text', text: '', missing_before: 1e308 },
+  { kind: 'room_created' },
+  { kind: 'members_added', accounts: [] },
+  { kind: 'members_added', accounts: Array.from({ length: 5000 }, (_, at) => `a${at}`) },
+  { kind: 'member_left' },
+  { kind: 'refused', code: 'constructor' },
+  { kind: 'before_device' },
+  { kind: 'needs_newer_version' },
+  { kind: 'poll' } as never,
+  { kind: 'constructor' } as never,
+]
+
+export function messageView(of: Partial<MessageView> = {}): MessageView {
+  return {
+    room: 'room',
+    seq: 1,
+    id: 'message',
+    from: 'bob',
+    content: { kind: 'text', text: 'hello', missing_before: 0 },
+    sent_at: Date.now(),
+    state: 'received',
+    ...of,
+  }
+}
+
+export function memberView(account: string): MemberView {
+  return { account, nickname: account, role: 'member', trust: 'unverified' }
+}
+
+export function roomView(of: Partial<RoomView> = {}): RoomView {
+  return {
+    room: 'room',
+    kind: 'group',
+    name: 'A room',
+    members: [memberView('alice'), memberView('bob')],
+    last: messageView(),
+    unread: 0,
+    left: false,
+    blocked: null,
+    order: [1, 1],
+    ...of,
+  }
+}
+
+export function clientState(of: Partial<ClientState> = {}): ClientState {
+  return {
+    connection: 'online',
+    server: { link: 'mildam://host:7747/#key', address: 'host:7747', fingerprint: 'key' },
+    account: {
+      account: 'alice',
+      nickname: 'Alice',
+      identity: 'identity',
+      device: 'device',
+      logged_in: true,
+      recovery_words: null,
+      notices: [],
+    },
+    offered_key: null,
+    transport: 'tls',
+    clock_ahead: null,
+    ...of,
+  }
+}
+
+const number = fc.oneof(fc.constantFrom(...NUMBERS), fc.double())
+const text = fc.oneof(
+  { weight: 1, arbitrary: fc.constantFrom(...TEXTS.filter((one) => one.length < 1000)) },
+  { weight: 2, arbitrary: fc.string({ unit: 'binary', maxLength: 60 }) },
+)
+
+/** One of the values that this version knows, or one that only a newer one does. */
+function known<Value extends string>(...values: Value[]): fc.Arbitrary<Value> {
+  return fc.oneof(fc.constantFrom(...values), text) as fc.Arbitrary<Value>
+}
+
+const account = fc.oneof(fc.constantFrom('alice', 'bob'), text)
+const trust = known<TrustView>('unverified', 'verified', 'changed')
+
+const content = fc.oneof(
+  fc.record({ kind: fc.constant('text' as const), text, missing_before: number }),
+  fc.constantFrom(...CONTENTS),
+  fc.record({ kind: fc.constant('refused' as const), code: text }),
+  fc.record({ kind: text }) as never,
+) as fc.Arbitrary<MessageContent>
+
+export const messages: fc.Arbitrary<MessageView> = fc.record({
+  room: account,
+  seq: fc.oneof(fc.constant(null), number),
+  id: account,
+  from: account,
+  content,
+  sent_at: number,
+  state: known<MessageState>('pending', 'failed', 'stored', 'delivered', 'read', 'received'),
+})
+
+const friend: fc.Arbitrary<FriendView> = fc.record({ account, nickname: text, trust })
+
+export const rooms: fc.Arbitrary<RoomView> = fc.record({
+  room: account,
+  kind: known<RoomKindView>('direct', 'group'),
+  name: text,
+  members: fc.array(
+    friend.map((one) => ({ ...one, role: 'owner' })),
+    { maxLength: 4 },
+  ),
+  last: fc.option(messages),
+  unread: number,
+  left: fc.boolean(),
+  blocked: fc.option(text),
+  order: fc.tuple(number, number),
+})
+
+const requests = fc.array(
+  fc.record({ account, nickname: text, greeting: text, requested_at: number }),
+  { maxLength: 4 },
+)
+export const friends: fc.Arbitrary<FriendsView> = fc.record({
+  friends: fc.array(friend, { maxLength: 4 }),
+  incoming: requests,
+  outgoing: requests,
+})
+
+export const hits: fc.Arbitrary<SearchHit> = fc.record({
+  message: messages,
+  room_name: text,
+  ranges: fc.array(fc.tuple(number, number), { maxLength: 6 }),
+})
+
+export const numbers = number
