@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The path of one of the workspace's programs, as cargo built it: beside the program that runs
-/// this, or, for a test, in the folder above, or, where cargo's build folder is another one, in the
-/// target folder.
+/// The path of one of the workspace's programs, as cargo built it: in the target folder, or beside the
+/// program that runs this, or, for a test, in the folder above.
 ///
 /// # Errors
 /// If it was not built.
@@ -17,9 +16,11 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let file = format!("{name}{}", env::consts::EXE_SUFFIX);
-    let folders = this.ancestors().skip(1).take(2).map(Path::to_path_buf).chain([target.join(profile)]);
+    // Cargo's build folder, where a test lies, may be another one, and serve other checkouts as well.
+    let beside = this.ancestors().skip(1).take(2).map(Path::to_path_buf);
+    let folders = [target.join(profile)].into_iter().chain(beside);
     if let Some(path) = folders.map(|dir| dir.join(&file)).find(|path| path.is_file()) {
-        return Ok(path);
+        return path.canonicalize().context("the path of a program");
     }
     bail!("{name} was not built; `cargo xtask test` does that, or `cargo build --workspace`")
 }

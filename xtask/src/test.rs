@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::binaries::{self, TestBinary};
 use crate::generated::Generated;
@@ -111,10 +111,13 @@ impl Run<'_> {
         let mut times = Vec::new();
         let name = format!("tests: {}", binary.name());
         self.try_step(&name, || {
-            let python;
+            let (driver, python);
             let mut variables = Vec::new();
             match binary.target.as_str() {
-                GUI => install_driver()?,
+                GUI => {
+                    driver = driver_of_windows()?;
+                    variables = vec![("MILDAM_TAURI_DRIVER", driver.as_path())];
+                }
                 CONFORMANCE => {
                     python = second_implementation()?;
                     // It stretches passwords in earnest, and so must those whose passwords it knows.
@@ -158,11 +161,14 @@ fn environment(python: &str, folder: &Path) -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-fn install_driver() -> Result<()> {
-    if find("tauri-driver").is_some() {
-        return Ok(());
+/// Where the program is that drives the windows. Installs it if it is nowhere.
+fn driver_of_windows() -> Result<PathBuf> {
+    const NAME: &str = "tauri-driver";
+    if let Some(driver) = find(NAME) {
+        return Ok(driver);
     }
     // Without optimisation it is there sooner, and it does not do much.
-    let mut install = cargo(&["install", "tauri-driver", "--version", "^2", "--locked", "--debug", "--root"]);
-    sh(install.arg(tools()))
+    let mut install = cargo(&["install", NAME, "--version", "^2", "--locked", "--debug", "--root"]);
+    sh(install.arg(tools()))?;
+    find(NAME).context("tauri-driver was installed, but is not there")
 }

@@ -138,8 +138,13 @@ impl Speaker {
         if let LogItem::Epoch { wrap, .. } = &mut item {
             *wrap = wraps.iter().find(|wrap| wrap.device == self.secrets.device()).cloned().map(Box::new);
         }
-        let reader =
-            Reader { secrets: &self.secrets, directory, hashes: &self.hashes, keys_are_fresh: true, now: NOW };
+        let reader = Reader {
+            secrets: &self.secrets,
+            directory,
+            hashes: &self.hashes,
+            keys_are_fresh: true,
+            now: NOW,
+        };
         self.room.accept(&item, &reader, &mut Seeded::new("reading")).unwrap();
         self.hashes.insert(self.room.position().seq, self.room.position().hash);
     }
