@@ -14,13 +14,12 @@ mod relay;
 mod wire;
 
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use data_encoding::BASE64URL_NOPAD as B64;
 use mildam_e2ee::records::Message;
-use mildam_tests::{Person, Scene};
+use mildam_tests::{Person, Scene, copy_folder};
 use mildam_vault::{Unlock, Vault};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -209,26 +208,12 @@ struct Home(TempDir);
 impl Home {
     fn keep(person: &Person) -> Result<Self> {
         let kept = TempDir::with_prefix("mildam-home-")?;
-        copy(person.home(), kept.path())?;
+        copy_folder(person.home(), kept.path())?;
         Ok(Self(kept))
     }
 
     fn restore(&self, person: &Person) -> Result<()> {
         fs::remove_dir_all(person.home())?;
-        copy(self.0.path(), person.home())
+        copy_folder(self.0.path(), person.home())
     }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

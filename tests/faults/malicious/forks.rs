@@ -16,7 +16,7 @@ fn fork(stage: &mut Stage) -> Result<Fork> {
     let relay = &mut stage.scene.relay;
     let folder = relay.data().with_file_name("fork");
     relay.stop()?;
-    copy(relay.data(), &folder)?;
+    copy_folder(relay.data(), &folder)?;
     relay.restart()?;
     let fork = Relay::start(&folder)?;
     Ok(Fork { middle: MaliciousRelay::before(&fork, stage.devices.clone())?, _relay: fork })

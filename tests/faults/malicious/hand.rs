@@ -70,7 +70,7 @@ impl Hand {
     /// was taken: the next one has the same number.
     pub fn seal(&self, room: &str, id: ClientMessageId, text: &str) -> Result<Message> {
         let content = Content { sent_at: 0, body: Body::Text(text.to_owned()) };
-        Ok(self.room(room)?.seal(&content, id, &self.secrets, &self.directory, 0, &mut rng())?)
+        Ok(self.room(room)?.seal(&content, id, &self.secrets, &self.directory, now()?, &mut rng())?)
     }
 
     /// Announces a new epoch as this member would.
