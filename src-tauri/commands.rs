@@ -53,6 +53,8 @@ pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'stat
         rooms::leave,
         invitations::take_invitation,
         messages::send,
+        messages::retry_send,
+        messages::discard_send,
         messages::history,
         messages::search,
         messages::mark_read,

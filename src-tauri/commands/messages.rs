@@ -12,6 +12,16 @@ pub(crate) async fn send(shell: State<'_, Shell>, room: String, text: String) ->
 }
 
 #[tauri::command]
+pub(crate) async fn retry_send(shell: State<'_, Shell>, room: String, id: String) -> Answer<MessageView> {
+    Ok(shell.client().await?.retry_send(&room, &id).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn discard_send(shell: State<'_, Shell>, room: String, id: String) -> Answer<String> {
+    Ok(shell.client().await?.discard_send(&room, &id).await?)
+}
+
+#[tauri::command]
 pub(crate) async fn history(
     shell: State<'_, Shell>,
     room: String,

@@ -3,6 +3,7 @@
 mod commands;
 mod groups;
 mod offline;
+mod outbox;
 mod presence;
 mod talk;
 

@@ -4,12 +4,14 @@
 //! Nothing here sleeps or guesses. Whoever waits, waits for a line that a program prints; a
 //! program that says nothing for [`PATIENCE`] is reported with everything that it did say.
 
+mod folder;
 mod listener;
 mod person;
 mod programs;
 mod relay;
 mod scene;
 
+pub use folder::copy_folder;
 pub use listener::Listener;
 pub use person::{Answer, Person};
 pub use programs::program;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Mildam on the command line: private talk for scripts, bots and tests.
 ///
 /// The vault's passphrase comes from MILDAM_PASSPHRASE or, without it, from the system's keyring.
-/// Exit codes: 0 done, 1 refused, 2 usage, 3 offline.
+/// Exit codes: 0 done, 1 refused, 2 usage, 3 offline. A message that waits for a connection is done:
+/// it says so, and goes out later.
 #[derive(Parser)]
 #[command(name = "mildam", version)]
 pub(crate) struct Args {
@@ -91,7 +92,7 @@ pub(crate) enum Command {
     /// Rooms.
     #[command(subcommand)]
     Room(Room),
-    /// Sends a message, and waits until the server has it.
+    /// Sends a message. Without a connection it waits here and goes out later, once: that is no failure.
     Send {
         /// The room's id.
         #[arg(allow_hyphen_values = true)]
@@ -102,6 +103,21 @@ pub(crate) enum Command {
         /// Take the text from standard input.
         #[arg(long, conflicts_with = "text")]
         stdin: bool,
+        /// A word of the caller's own for this message: sent again with the same, to the same room, it is
+        /// sent once.
+        #[arg(long, value_name = "KEY")]
+        id: Option<String>,
+        /// Wait until it has come so far; fails with `pending` if it has not in time.
+        #[arg(long, value_name = "STATE")]
+        wait: Option<Wait>,
+        /// How many seconds to wait at most.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
+        timeout: u64,
+    },
+    /// Messages that wait to be sent, or could not be sent. Works offline.
+    Outbox {
+        #[command(subcommand)]
+        change: Option<Outbox>,
     },
     /// A page of a conversation, oldest first. Works offline.
     History {
@@ -153,6 +169,39 @@ pub(crate) enum Command {
     },
     /// Prints events until stopped.
     Listen,
+}
+
+/// How far a message has come.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wait {
+    /// The server has it.
+    Stored,
+    /// Every other member's device has it.
+    Delivered,
+    /// Every other member has read it.
+    Read,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Outbox {
+    /// Lets one that could not be sent wait again.
+    Retry {
+        /// The room's id.
+        #[arg(allow_hyphen_values = true)]
+        room: String,
+        /// The message's id.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+    },
+    /// Forgets one that could not be sent, or that cannot have been sent yet, and prints its text.
+    Discard {
+        /// The room's id.
+        #[arg(allow_hyphen_values = true)]
+        room: String,
+        /// The message's id.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+    },
 }
 
 #[derive(Clone, Copy, Subcommand)]

@@ -22,6 +22,8 @@ pub(crate) const OFFLINE: u8 = 3;
 pub(crate) enum Failure {
     /// The client's word.
     Client(Error),
+    /// The message waits: why it has not come so far as it was to.
+    Pending(Error, Box<MessageView>),
     /// The input cannot be used.
     Usage(String),
     /// Standard input or output failed.
@@ -65,6 +67,14 @@ impl Output {
 
     pub(crate) fn message(&self, message: &MessageView) -> Result<(), Failure> {
         self.show(&message_json(message), || message_text(message))
+    }
+
+    /// A message of the outbox, with its room and id, which one needs to do something about it.
+    pub(crate) fn waiting(&self, message: &MessageView) -> Result<(), Failure> {
+        self.show(&message_json(message), || {
+            let why = message.failure.as_ref().map_or(String::new(), |code| format!(" [{code}]"));
+            format!("{} {}  {}{why}", message.room, message.id, message_text(message))
+        })
     }
 
     pub(crate) fn hit(&self, hit: &SearchHit) -> Result<(), Failure> {
@@ -144,11 +154,19 @@ impl Output {
         let (code, message, exit) = match failure {
             Failure::Client(error) if error.is_offline() => (error.code(), error.to_string(), OFFLINE),
             Failure::Client(error) => (error.code(), error.to_string(), REFUSED),
+            Failure::Pending(error, _) => {
+                let message = format!("{error} The message waits here, and goes out when it can.");
+                (error.code(), message, if error.is_offline() { OFFLINE } else { REFUSED })
+            }
             Failure::Usage(message) => ("usage", message.clone(), USAGE),
             Failure::Io(error) => ("io", error.to_string(), REFUSED),
         };
         if self.json {
-            eprintln!("{}", json!({"error": {"code": code, "message": message}}));
+            let mut error = json!({"code": code, "message": message});
+            if let (Failure::Pending(_, waiting), Some(fields)) = (failure, error.as_object_mut()) {
+                fields.insert("pending".to_owned(), message_json(waiting));
+            }
+            eprintln!("{}", json!({"error": error}));
         } else {
             eprintln!("mildam: {message} [{code}]");
         }
@@ -169,6 +187,9 @@ pub(crate) fn message_json(message: &MessageView) -> Value {
         "state": message.state,
     });
     if let Some(fields) = json.as_object_mut() {
+        if let Some(failure) = &message.failure {
+            fields.insert("failure".to_owned(), failure.clone().into());
+        }
         match &message.content {
             MessageContent::Text { text, missing_before } => {
                 fields.insert("text".to_owned(), text.clone().into());
@@ -201,7 +222,7 @@ fn message_text(message: &MessageView) -> String {
     match &message.content {
         MessageContent::Text { text, .. } => {
             let mark = match message.state {
-                MessageState::Pending => " …",
+                MessageState::Pending => " … (waits, and goes out when there is a connection)",
                 MessageState::Failed => " (not sent)",
                 MessageState::Stored => " ✓",
                 MessageState::Delivered => " ✓✓",

@@ -2,17 +2,20 @@
 
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mildam_client::{
-    AccountView, Client, Error, Event, EventStream, MessageState, MessageView, Notice, Recover, SignUp,
-    Unlock,
+    AccountView, Client, Error, EventStream, MessageState, MessageView, Notice, Recover, SignUp, Unlock,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::args::{Args, Command, Contact, Friend, Presence, Room, Sessions, Vault};
+use crate::args::{Args, Command, Contact, Friend, Outbox, Presence, Room, Sessions, Vault, Wait};
 use crate::listen::listen;
 use crate::output::{Failure, Output};
+
+/// How long `send` waits for the server if it is not told to. The message is safe before that.
+const SEND_LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let home = match args.home {
@@ -103,13 +106,15 @@ async fn command(
         Command::Vault(change) => vault(client, change, output).await,
         Command::Friend(friend) => friends(client, friend, output).await,
         Command::Room(room) => rooms(client, room, output).await,
-        Command::Send { room, text, .. } => {
+        Command::Send { room, text, stdin: _, id: key, wait, timeout } => {
             let text = match text {
                 Some(text) => text,
                 None => stdin_text()?,
             };
-            output.message(&send(client, events, &room, &text).await?)
+            let limit = if wait.is_some() { Duration::from_secs(timeout) } else { SEND_LIMIT };
+            output.message(&send(client, events, Sending { room, text, key, wait, limit }).await?)
         }
+        Command::Outbox { change } => outbox(client, change, output).await,
         Command::History { room, limit, before } => {
             for message in client.history(&room, before, limit).await?.messages {
                 output.message(&message)?;
@@ -267,40 +272,87 @@ async fn sessions(client: &Client, change: Option<Sessions>, output: &Output) ->
     Ok(())
 }
 
-/// Sends, and waits until the server has it. Offline, the message stays in the outbox and the
-/// caller is told.
-async fn send(
-    client: &Client,
-    mut events: EventStream,
-    room: &str,
-    text: &str,
-) -> Result<MessageView, Failure> {
-    let pending = match client.send(room, text).await {
+/// What is to be sent, and how far it is to come before the command ends.
+struct Sending {
+    room: String,
+    text: String,
+    key: Option<String>,
+    wait: Option<Wait>,
+    limit: Duration,
+}
+
+/// Sends. The message is safe in the outbox at once; whether the server has it already is waited for as
+/// long as there may be a connection, or as the caller wants.
+async fn send(client: &Client, mut events: EventStream, sending: Sending) -> Result<MessageView, Failure> {
+    let Sending { room, text, key, wait, limit } = sending;
+    let queue = async || match &key {
+        Some(key) => client.send_once(&room, &text, key).await,
+        None => client.send(&room, &text).await,
+    };
+    let queued = match queue().await {
         // A room that others made meanwhile is not known here before the next sync.
         Err(error) if error.code() == "not_found" => {
             client.wait_online().await?;
-            client.send(room, text).await?
+            queue().await?
         }
         other => other?,
     };
-    client.wait_online().await?;
-    loop {
-        let page = client.history(room, None, 100).await?;
-        let sent = page.messages.into_iter().find(|message| message.id == pending.id);
-        match sent {
-            Some(message) if message.state == MessageState::Failed => {
-                return Err(Failure::Client(client.send_failure(room, &message.id).await?));
+    let arrives = async {
+        loop {
+            let message = client.message(&room, &queued.id).await?;
+            if message.state == MessageState::Failed {
+                return Err(Failure::Client(client.send_failure(&room, &message.id).await?));
             }
-            Some(message) if message.state != MessageState::Pending => return Ok(message),
+            if message.state >= wanted(wait) {
+                return Ok(message);
+            }
             // It may have been blocked by what was read meanwhile; the message waits.
-            _ => client.check_open(room).await?,
-        }
-        match events.next().await {
-            None => return Err(Failure::Client(Error::offline())),
-            Some(Event::State { state }) if state.connection == mildam_client::ConnectionState::Offline => {
-                client.wait_online().await?;
+            client.check_open(&room).await.map_err(|error| Failure::Pending(error, Box::new(message)))?;
+            if wait.is_none()
+                && let Err(error) = client.wait_online().await
+            {
+                let message = client.message(&room, &queued.id).await?;
+                // It goes out by itself when there is a connection, but not before somebody logs in.
+                let by_itself = error.is_offline() || error.code() == "busy";
+                return if by_itself { Ok(message) } else { Err(Failure::Pending(error, Box::new(message))) };
             }
-            Some(_) => {}
+            if events.next().await.is_none() {
+                return Err(Failure::Client(Error::offline()));
+            }
+        }
+    };
+    match tokio::time::timeout(limit, arrives).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let message = client.message(&room, &queued.id).await?;
+            match wait {
+                None => Ok(message),
+                Some(_) => Err(Failure::Pending(Error::pending(), Box::new(message))),
+            }
+        }
+    }
+}
+
+const fn wanted(wait: Option<Wait>) -> MessageState {
+    match wait {
+        None | Some(Wait::Stored) => MessageState::Stored,
+        Some(Wait::Delivered) => MessageState::Delivered,
+        Some(Wait::Read) => MessageState::Read,
+    }
+}
+
+async fn outbox(client: &Client, change: Option<Outbox>, output: &Output) -> Result<(), Failure> {
+    match change {
+        None => {
+            for message in client.outbox().await? {
+                output.waiting(&message)?;
+            }
+            Ok(())
+        }
+        Some(Outbox::Retry { room, id }) => output.message(&client.retry_send(&room, &id).await?),
+        Some(Outbox::Discard { room, id }) => {
+            let text = client.discard_send(&room, &id).await?;
+            output.show(&json!({"room": room, "id": id, "text": text}), || text.clone())
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mildam_protocol::link::Invitation;
-use mildam_protocol::records::{AccountId, ClientMessageId, RecordError, RoomId};
+use mildam_protocol::records::{AccountId, Canonical, ClientMessageId, RecordError, RoomId};
 use mildam_vault::{OutboxRow, Unlock, Vault};
 use rand_core::Rng;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::safety;
 use crate::standing::Standing;
-use crate::store::{self, Outgoing, Store};
+use crate::store::{self, Outgoing, Queued, Store};
 
 /// What a person gives to get an account.
 pub struct SignUp {
@@ -75,6 +75,10 @@ fn parse_accounts(accounts: &[String]) -> Result<Vec<AccountId>, Error> {
 
 fn parse_room(room: &str) -> Result<RoomId, Error> {
     room.parse().map_err(|_| Error::not_found("room"))
+}
+
+fn parse_message(id: &str) -> Result<ClientMessageId, Error> {
+    id.parse().map_err(|_| Error::not_found("message"))
 }
 
 /// Refuses what no reader could do anything with, before it costs anything.
@@ -417,11 +421,25 @@ impl Client {
     /// # Errors
     /// `empty`, `too_long`, `not_found`, `not_member`, `blocked_room`, `identity_changed`; never `offline`.
     pub async fn send(&self, room: &str, text: &str) -> Result<MessageView, Error> {
-        check_text(text)?;
-        let room = parse_room(room)?;
         let mut id = [0; ClientMessageId::LENGTH];
         crate::rng().fill_bytes(&mut id);
-        let id = ClientMessageId::from_bytes(id);
+        self.send_as(room, text, ClientMessageId::from_bytes(id)).await
+    }
+
+    /// The same under a key of the caller's own: what was sent to the room with this key before is given
+    /// back, and nothing is sent. So a program that does not know whether it has sent may try again.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_once(&self, room: &str, text: &str, key: &str) -> Result<MessageView, Error> {
+        let hash = Canonical::new("mildam/send-once/v1").bytes(room.as_bytes()).bytes(key.as_bytes()).hash();
+        let id = hash.as_bytes().first_chunk().map_or([0; ClientMessageId::LENGTH], |bytes| *bytes);
+        self.send_as(room, text, ClientMessageId::from_bytes(id)).await
+    }
+
+    async fn send_as(&self, room: &str, text: &str, id: ClientMessageId) -> Result<MessageView, Error> {
+        check_text(text)?;
+        let room = parse_room(room)?;
         let row = OutboxRow {
             order: 0,
             room,
@@ -430,12 +448,52 @@ impl Client {
             sealed: None,
             created_at: self.store.now(),
         };
-        let (message, line) = self.store.read(move |vault| store::queue(vault, row)).await?;
+        let (message, line) = match self.store.read(move |vault| store::queue(vault, row)).await? {
+            Queued::New(message, line) => (message, line),
+            Queued::Before(message) => return Ok(message),
+        };
         self.events.tell(Event::Message { message: message.clone() });
         self.events.tell(Event::Room { room: line });
         // A full queue means that the engine will look at the outbox anyway.
         let _ = self.jobs.try_send(Job::Flush);
         Ok(message)
+    }
+
+    /// Lets a message that was refused wait again, and tries to send it.
+    ///
+    /// # Errors
+    /// `not_found` if there is no such message in the state
+    /// [`MessageState::Failed`](crate::MessageState::Failed).
+    pub async fn retry_send(&self, room: &str, id: &str) -> Result<MessageView, Error> {
+        let (room, id) = (parse_room(room)?, parse_message(id)?);
+        self.job(|reply| Job::RetrySend { room, id, reply }).await
+    }
+
+    /// Takes a message out of the outbox that was refused, or was not sealed yet, and gives its text back.
+    ///
+    /// # Errors
+    /// `on_its_way` if it may have been sent, `not_found`.
+    pub async fn discard_send(&self, room: &str, id: &str) -> Result<String, Error> {
+        let (room, id) = (parse_room(room)?, parse_message(id)?);
+        self.job(|reply| Job::DiscardSend { room, id, reply }).await
+    }
+
+    /// What waits to be sent, and what could not be sent, in all rooms, oldest first.
+    ///
+    /// # Errors
+    /// `no_account`, or if the vault cannot be read.
+    pub async fn outbox(&self) -> Result<Vec<MessageView>, Error> {
+        self.store.read(store::outbox).await
+    }
+
+    /// One message, whether it waits or is stored.
+    ///
+    /// # Errors
+    /// `not_found`
+    pub async fn message(&self, room: &str, id: &str) -> Result<MessageView, Error> {
+        let (room, id) = (parse_room(room)?, parse_message(id)?);
+        let found = self.store.read(move |vault| store::message(vault, &room, &id)).await?;
+        found.ok_or_else(|| Error::not_found("message"))
     }
 
     /// Whether anything can be sent to a room at the moment.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use mildam_e2ee::{DeviceSecrets, Room};
 use mildam_protocol::command::{Command, SessionId};
 use mildam_protocol::event::Event as Push;
-use mildam_protocol::records::{AccountId, DeviceId, ReceiptKind, RoomId};
+use mildam_protocol::records::{AccountId, ClientMessageId, DeviceId, ReceiptKind, RoomId};
 use mildam_protocol::{ServerLink, command};
 use mildam_vault::{Changes, RoomRow, Slot};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -34,8 +34,8 @@ use crate::connection::News;
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{
-    AccountView, ClientState, ConnectionState, ContactView, Event, Notice, PresenceView, RoomView,
-    ServerView, SessionView,
+    AccountView, ClientState, ConnectionState, ContactView, Event, MessageView, Notice, PresenceView,
+    RoomView, ServerView, SessionView,
 };
 use crate::standing::Standing;
 use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
@@ -69,6 +69,8 @@ pub(crate) enum Job {
     CreateGroup { name: String, accounts: Vec<AccountId>, reply: Reply<RoomView> },
     Invite { room: RoomId, accounts: Vec<AccountId>, reply: Reply<()> },
     Leave { room: RoomId, reply: Reply<()> },
+    RetrySend { room: RoomId, id: ClientMessageId, reply: Reply<MessageView> },
+    DiscardSend { room: RoomId, id: ClientMessageId, reply: Reply<String> },
     MarkRead { room: RoomId, seq: u64, reply: Reply<()> },
     SetPresence { visible: bool, reply: Reply<PresenceView> },
     Typing { room: RoomId },
@@ -263,6 +265,8 @@ impl Engine {
             }
             Job::Invite { room, accounts, reply } => drop(reply.send(self.invite(room, accounts).await)),
             Job::Leave { room, reply } => drop(reply.send(self.leave(room).await)),
+            Job::RetrySend { room, id, reply } => drop(reply.send(self.retry_send(room, id).await)),
+            Job::DiscardSend { room, id, reply } => drop(reply.send(self.discard_send(room, id).await)),
             Job::MarkRead { room, seq, reply } => drop(reply.send(self.mark_read(room, seq).await)),
             Job::SetPresence { visible, reply } => drop(reply.send(self.set_presence(visible).await)),
             Job::Typing { room } => self.typing(room).await,

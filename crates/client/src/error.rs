@@ -40,6 +40,12 @@ impl Error {
         Self::new("offline", "There is no connection to the server.")
     }
 
+    /// A message has not come as far as somebody waited for.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self::new("pending", "It has not come so far in time.")
+    }
+
     /// The account is logged out on this device.
     pub(crate) fn session_expired() -> Self {
         Self::new("session_expired", "You are logged out: log in again.")

@@ -320,6 +320,8 @@ pub struct RoomView {
     pub last: Option<MessageView>,
     /// How many messages from others were not read yet.
     pub unread: u64,
+    /// How many messages of one's own could not be sent.
+    pub failed: u64,
     /// Its place among all rooms, by what arrived last, or waits to be sent: which connection that came
     /// over, and when. Bigger is newer; both numbers are below 2^53.
     pub order: (u64, u64),
@@ -399,6 +401,9 @@ pub struct MessageView {
     pub sent_at: u64,
     /// How far it has come.
     pub state: MessageState,
+    /// Why it could not be sent, as an error code, in the state [`MessageState::Failed`].
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 /// A page of a conversation, oldest first.
@@ -473,6 +478,13 @@ pub enum Event {
     Message {
         /// The message.
         message: MessageView,
+    },
+    /// A message of one's own that waited or was refused is discarded: its line goes.
+    MessageGone {
+        /// Its room.
+        room: String,
+        /// Its id.
+        id: String,
     },
     /// A friend came or went, or the own visibility changed.
     Presence {

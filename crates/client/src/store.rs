@@ -433,16 +433,29 @@ pub(crate) fn check_open(vault: &Vault, room: &RoomId) -> Result<(), Error> {
     room_meta(vault, room)?.check_open(&Contacts::read(vault)?)
 }
 
-/// Puts a message into the outbox: the message, and what is shown of its room.
-pub(crate) fn queue(vault: &Vault, row: OutboxRow) -> Result<(MessageView, RoomView), Error> {
+/// What came of a message for the outbox.
+pub(crate) enum Queued {
+    /// It waits now: the message, and what is shown of its room.
+    New(MessageView, RoomView),
+    /// One with its id was sent, or waits, already.
+    Before(MessageView),
+}
+
+/// Puts a message into the outbox, unless one with its id is there, or was sent.
+pub(crate) fn queue(vault: &Vault, row: OutboxRow) -> Result<Queued, Error> {
     let (room, id, people) = (row.room, row.id, People::read(vault)?);
+    let own = own_account(vault)?;
+    if let Some(before) = message(vault, &room, &id)?.filter(|before| before.from == own.as_str()) {
+        return Ok(Queued::Before(before));
+    }
     room_meta(vault, &room)?.check_open(&people.contacts)?;
     let mut changes = Changes::new();
     changes.put_outbox(row);
     vault.commit(changes)?;
     let message = message(vault, &room, &id)?.ok_or_else(|| Error::not_found("message"))?;
     let meta = room_meta(vault, &room)?;
-    Ok((message, room_view(vault, room, meta, &people, &own_account(vault)?)?))
+    let line = room_view(vault, room, meta, &people, &own)?;
+    Ok(Queued::New(message, line))
 }
 
 pub(crate) fn room(vault: &Vault, room: &RoomId) -> Result<RoomView, Error> {
@@ -470,7 +483,11 @@ fn room_view(
         RoomKind::Group => meta.name.clone(),
     };
     let changed = meta.members.iter().any(|(account, _)| people.contacts.has_changed(account));
-    let waiting = vault.outbox_of(&room)?.pop().map(|row| outbox_view(row, own)).transpose()?;
+    let outbox: Vec<MessageView> =
+        vault.outbox_of(&room)?.into_iter().map(|row| outbox_view(row, own)).collect::<Result<_, _>>()?;
+    let failed = outbox.iter().filter(|message| message.state == MessageState::Failed).count();
+    // What can never go is marked, and does not stand for the room.
+    let waiting = outbox.into_iter().rfind(|message| message.state == MessageState::Pending);
     let arrived = match &waiting {
         Some(waiting) => Arrival { connection: Arrival::WAITING, time: waiting.sent_at },
         // A room of before arrivals were kept.
@@ -508,6 +525,7 @@ fn room_view(
             .collect(),
         last,
         unread: meta.unread,
+        failed: u64::try_from(failed).unwrap_or(u64::MAX),
         order: (arrived.connection, arrived.time),
         left: meta.left,
         blocked: meta.blocked.or_else(|| changed.then(|| "identity_changed".to_owned())),
@@ -553,7 +571,14 @@ pub(crate) fn line_view(room: &RoomId, row: &HistoryRow, own: &AccountId) -> Res
         content: serde_json::from_slice(&row.body)?,
         sent_at: times::bounded(row.sent_at),
         state: if row.from == *own { MessageState::Stored } else { MessageState::Received },
+        failure: None,
     })
+}
+
+/// What waits to be sent, and what could not be sent, in the order in which it was written.
+pub(crate) fn outbox(vault: &Vault) -> Result<Vec<MessageView>, Error> {
+    let own = own_account(vault)?;
+    vault.outbox()?.into_iter().map(|row| outbox_view(row, &own)).collect()
 }
 
 pub(crate) fn outbox_view(row: OutboxRow, own: &AccountId) -> Result<MessageView, Error> {
@@ -566,6 +591,7 @@ pub(crate) fn outbox_view(row: OutboxRow, own: &AccountId) -> Result<MessageView
         content: MessageContent::Text { text: outgoing.text, missing_before: 0 },
         sent_at: times::bounded(row.created_at),
         state: if outgoing.failed.is_some() { MessageState::Failed } else { MessageState::Pending },
+        failure: outgoing.failed.map(|error| error.code().to_owned()),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mildam_e2ee::{Body, Content, RoomError};
 use mildam_protocol::command;
-use mildam_protocol::records::{Message, RoomId};
+use mildam_protocol::records::{ClientMessageId, Message, RoomId};
 use mildam_vault::{Changes, OutboxRow};
 use tokio::time::Instant;
 
@@ -12,8 +12,13 @@ use super::Engine;
 use super::put_off::Step;
 use super::rooms::{TRIES, on_the_wire};
 use crate::error::Error;
-use crate::model::Event;
+use crate::model::{Event, MessageView};
 use crate::store::{self, Outgoing};
+
+/// Whether a message that is refused so can never be sent as it is.
+fn is_final(error: &Error) -> bool {
+    matches!(error.code(), "not_member" | "forbidden" | "not_found" | "too_long")
+}
 
 impl Engine {
     /// Sends what waits. A room whose message cannot go now holds back its later ones.
@@ -31,7 +36,12 @@ impl Engine {
             if held.contains(&room) || Self::gave_up(&row) {
                 continue;
             }
-            if let Err(error) = Box::pin(self.send_row(row)).await {
+            let sent = match Box::pin(self.send_row(row.clone())).await {
+                // Nothing that happens later makes it go, so it does not hold the others back.
+                Err(error) if is_final(&error) => self.give_up(row, error).await,
+                other => other,
+            };
+            if let Err(error) = sent {
                 tracing::info!(code = error.code(), "a message waits");
                 self.put_off.note(&error, Step::Flush, Instant::now());
                 if error.ends_connection() {
@@ -67,15 +77,52 @@ impl Engine {
                     }
                     row.sealed = None;
                 }
-                Err(error)
-                    if matches!(error.code(), "not_member" | "forbidden" | "not_found" | "too_long") =>
-                {
-                    return self.give_up(row, error).await;
-                }
                 Err(error) => return Err(error),
             }
         }
         Err(Error::new("busy", "The room is busy with other changes."))
+    }
+
+    /// A message that could not be sent waits again. It is sealed anew: the relay never took it.
+    pub(super) async fn retry_send(
+        &mut self,
+        room: RoomId,
+        id: ClientMessageId,
+    ) -> Result<MessageView, Error> {
+        let mut row = self.outbox_row(room, id).await?;
+        let mut outgoing: Outgoing = serde_json::from_slice(&row.body)?;
+        if outgoing.failed.take().is_none() {
+            return Err(Error::not_found("message that could not be sent"));
+        }
+        (row.body, row.sealed) = (serde_json::to_vec(&outgoing)?, None);
+        let view = store::outbox_view(row.clone(), self.secrets()?.account())?;
+        let mut changes = Changes::new();
+        changes.put_outbox(row);
+        self.commit(changes).await?;
+        self.events.tell(Event::Message { message: view.clone() });
+        self.tell_room(room).await;
+        self.flush().await;
+        Ok(view)
+    }
+
+    /// Forgets a message that could not be sent, or that nobody can have yet, and gives its text back.
+    pub(super) async fn discard_send(&mut self, room: RoomId, id: ClientMessageId) -> Result<String, Error> {
+        let row = self.outbox_row(room, id).await?;
+        let outgoing: Outgoing = serde_json::from_slice(&row.body)?;
+        if outgoing.failed.is_none() && row.sealed.is_some() {
+            return Err(Error::new("on_its_way", "This message may have been sent already."));
+        }
+        let mut changes = Changes::new();
+        changes.remove_outbox(&room, &id);
+        self.commit(changes).await?;
+        self.events.tell(Event::MessageGone { room: room.to_string(), id: id.to_string() });
+        self.tell_room(room).await;
+        Ok(outgoing.text)
+    }
+
+    async fn outbox_row(&self, room: RoomId, id: ClientMessageId) -> Result<OutboxRow, Error> {
+        let rows = self.store.read(move |vault| Ok(vault.outbox_of(&room)?)).await?;
+        rows.into_iter().find(|row| row.id == id).ok_or_else(|| Error::not_found("message"))
     }
 
     /// Whether the message has come back in the log.

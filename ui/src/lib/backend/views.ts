@@ -141,7 +141,15 @@ room: RoomView, } | { "event": "message",
 /**
  * The message.
  */
-message: MessageView, } | { "event": "presence", 
+message: MessageView, } | { "event": "message_gone", 
+/**
+ * The room.
+ */
+room: string, 
+/**
+ * The id of the message.
+ */
+id: string, } | { "event": "presence", 
 /**
  * All of it.
  */
@@ -322,7 +330,11 @@ sent_at: number,
 /**
  * How far it has come.
  */
-state: MessageState, };
+state: MessageState, 
+/**
+ * Why it could not be sent, as an error code, if it could not.
+ */
+failure: string | null, };
 
 /**
  * Something that concerns the whole account, and that the user should know.
@@ -402,6 +414,10 @@ last: MessageView | null,
  * How many messages from others were not read yet.
  */
 unread: number, 
+/**
+ * How many messages of one's own could not be sent.
+ */
+failed: number, 
 /**
  * Whether this account has left, or was removed: the history stays, nothing can be written.
  */
