@@ -72,6 +72,7 @@ export function messageView(of: Partial<MessageView> = {}): MessageView {
     content: { kind: 'text', text: 'hello', missing_before: 0 },
     sent_at: Date.now(),
     state: 'received',
+    failure: null,
     ...of,
   }
 }
@@ -88,6 +89,7 @@ export function roomView(of: Partial<RoomView> = {}): RoomView {
     members: [memberView('alice'), memberView('bob')],
     last: messageView(),
     unread: 0,
+    failed: 0,
     left: false,
     blocked: null,
     order: [1, 1],
@@ -144,6 +146,7 @@ export const messages: fc.Arbitrary<MessageView> = fc.record({
   content,
   sent_at: number,
   state: known<MessageState>('pending', 'failed', 'stored', 'delivered', 'read', 'received'),
+  failure: fc.option(text),
 })
 
 const friend: fc.Arbitrary<FriendView> = fc.record({ account, nickname: text, trust })
@@ -158,6 +161,7 @@ export const rooms: fc.Arbitrary<RoomView> = fc.record({
   ),
   last: fc.option(messages),
   unread: number,
+  failed: number,
   left: fc.boolean(),
   blocked: fc.option(text),
   order: fc.tuple(number, number),

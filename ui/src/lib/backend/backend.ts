@@ -82,6 +82,10 @@ export interface Backend {
   endBlock(room: string): Promise<RoomView>
   leave(room: string): Promise<void>
   send(room: string, text: string): Promise<MessageView>
+  /** A message that could not be sent waits again. */
+  retrySend(room: string, id: string): Promise<MessageView>
+  /** Takes back what could not be sent, or was not yet, and gives its text. */
+  discardSend(room: string, id: string): Promise<string>
   history(room: string, before: number | null, limit: number): Promise<HistoryPage>
   search(query: string, limit: number): Promise<SearchHit[]>
   markRead(room: string, seq: number): Promise<void>

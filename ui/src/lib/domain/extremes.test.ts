@@ -75,12 +75,14 @@ const line = (of: Partial<MessageView>, at: number) => messageView({ id: `m${at}
 const badMessages = [
   ...NUMBERS.flatMap((value) => [
     { sent_at: value },
+    { sent_at: value, seq: null, state: 'pending' } as const,
     { seq: value },
     { content: { kind: 'text', text: 'hello', missing_before: value } as const },
   ]),
   ...TEXTS.flatMap((text) => [
     { from: text },
     { state: text as never },
+    { state: 'failed', failure: text } as const,
     { content: { kind: 'text', text, missing_before: 0 } as const },
     { content: { kind: 'refused', code: text } as const },
     { content: { kind: text } as never },
@@ -92,6 +94,7 @@ function badRooms(): RoomView[] {
   const fields: Partial<RoomView>[] = [
     ...badMessages.map((last) => ({ last })),
     ...NUMBERS.map((unread) => ({ unread })),
+    ...NUMBERS.map((failed) => ({ failed })),
     ...TEXTS.flatMap((text) => [{ name: text }, { blocked: text }, { kind: text as never }]),
     { members: [] },
     { members: Array.from({ length: 5000 }, (_, at) => memberView(`member${at}`)) },

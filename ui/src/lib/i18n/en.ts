@@ -72,6 +72,8 @@ export const en = {
   'rooms.groupMembers': 'Members',
   'rooms.create': 'Create',
   'rooms.unread': '{count} unread',
+  'rooms.failedOne': '{count} message not sent',
+  'rooms.failed': '{count} messages not sent',
   'rooms.back': 'Back to the rooms',
   'friends.title': 'Friends',
   'friends.addId': 'ID of your friend',
@@ -109,6 +111,10 @@ export const en = {
   'state.stored': 'Sent',
   'state.delivered': 'Delivered',
   'state.read': 'Read',
+  'unsent.reason': 'Not sent: {reason}',
+  'unsent.retry': 'Try again',
+  'unsent.edit': 'Edit',
+  'unsent.discard': 'Discard',
   'details.members': 'Members',
   'details.safety': 'Safety number',
   'details.safetyText':
@@ -266,6 +272,7 @@ export const en = {
     'The key in the system’s keyring cannot be read. Unlock the keyring and start again.',
   'error.bad_account':
     'An ID has 3 to 32 characters: small letters, digits, _ and ., a letter first.',
+  'error.bad_name': 'This name cannot be used: a name is one line with visible characters.',
   'error.bad_email': 'This is not an e-mail address.',
   'error.bad_password': 'The password needs at least 8 characters.',
   'error.account_taken': 'Somebody has this ID already.',
@@ -302,6 +309,8 @@ export const en = {
   'error.no_server': 'No server is known yet.',
   'error.proxy_failed':
     'The proxy {proxy} does not lead to the server. Check the proxy settings of this computer.',
+  'error.pending': 'It has not arrived yet. It will be sent when there is a connection.',
+  'error.on_its_way': 'It may have been sent already.',
   'error.stale': 'Something has changed in the meantime. Try again.',
   'error.locked': 'Mildam is locked. Unlock it first.',
   'error.clock_wrong': 'This computer’s clock is wrong. Set it and try again.',

@@ -72,6 +72,8 @@ export const ko: Record<Key, string> = {
   'rooms.groupMembers': '함께할 친구',
   'rooms.create': '만들기',
   'rooms.unread': '안 읽은 메시지 {count}개',
+  'rooms.failedOne': '보내지 못한 메시지 {count}개',
+  'rooms.failed': '보내지 못한 메시지 {count}개',
   'rooms.back': '대화 목록으로',
   'friends.title': '친구',
   'friends.addId': '친구의 아이디',
@@ -109,6 +111,10 @@ export const ko: Record<Key, string> = {
   'state.stored': '보냈어요',
   'state.delivered': '도착했어요',
   'state.read': '읽었어요',
+  'unsent.reason': '보내지 못했어요: {reason}',
+  'unsent.retry': '다시 보내기',
+  'unsent.edit': '고치기',
+  'unsent.discard': '지우기',
   'details.members': '함께하는 사람',
   'details.safety': '안전 번호',
   'details.safetyText':
@@ -264,6 +270,7 @@ export const ko: Record<Key, string> = {
   'error.keyring_unavailable':
     '시스템 열쇠고리를 읽을 수 없어요. 열쇠고리를 열고 다시 시작해 주세요.',
   'error.bad_account': '아이디는 영문 소문자로 시작하는 3~32자예요. 숫자와 _, . 도 쓸 수 있어요.',
+  'error.bad_name': '쓸 수 없는 이름이에요. 이름은 한 줄이고, 눈에 보이는 글자가 있어야 해요.',
   'error.bad_email': '이메일 주소가 아니에요.',
   'error.bad_password': '비밀번호는 8자 이상이어야 해요.',
   'error.account_taken': '이미 쓰고 있는 아이디예요.',
@@ -300,6 +307,8 @@ export const ko: Record<Key, string> = {
   'error.no_server': '아직 서버를 몰라요.',
   'error.proxy_failed':
     '프록시({proxy})를 거쳐 서버에 연결할 수 없어요. 이 컴퓨터의 프록시 설정을 확인해 주세요.',
+  'error.pending': '아직 전송되지 않았어요. 연결되면 보낼게요.',
+  'error.on_its_way': '이미 보내졌을 수 있어요.',
   'error.stale': '그사이에 바뀐 것이 있어요. 다시 해 주세요.',
   'error.locked': '밀담이 잠겨 있어요. 먼저 잠금을 풀어 주세요.',
   'error.clock_wrong': '이 컴퓨터의 시계가 맞지 않아요. 시계를 맞추고 다시 해 주세요.',

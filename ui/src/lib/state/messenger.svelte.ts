@@ -26,6 +26,8 @@ export class Conversation {
   /** A line to go to, after a search. */
   target = $state<number | null>(null)
   draft = $state('')
+  /** Counts how often the box to write in was to get the focus. */
+  focused = $state(0)
 
   constructor(readonly room: string) {}
 
@@ -38,6 +40,16 @@ export class Conversation {
       (line) => (line.seq ?? Number.MAX_SAFE_INTEGER) <= place,
     )
     this.lines.splice(at >= 0 && message.seq === null ? at : before + 1, 0, message)
+  }
+
+  /** One's own message is no longer to be sent. Others choose their ids: what is in the room stays. */
+  drop(id: string): void {
+    this.lines = this.lines.filter((line) => line.id !== id || line.seq !== null)
+  }
+
+  /** Puts a text before what is being written. */
+  writeBefore(text: string): void {
+    this.draft = this.draft === '' ? text : `${text}\n${this.draft}`
   }
 
   get lastSeq(): number | null {
@@ -225,6 +237,12 @@ class Messenger {
     this.#toastTimer = setTimeout(() => (this.toast = null), 6000)
   }
 
+  /** Whether nothing can be written in a room, so that it has no box to write in. */
+  isClosed(room: string): boolean {
+    const view = this.rooms.find((one) => one.room === room)
+    return view !== undefined && (view.left || Boolean(view.blocked))
+  }
+
   nickname(account: string): string {
     if (account === this.account?.account) return this.account.nickname
     const friend = this.friends.friends.find((one) => one.account === account)
@@ -237,11 +255,7 @@ class Messenger {
   }
 
   async open(room: string, target: number | null = null): Promise<void> {
-    let conversation = this.#conversations.get(room)
-    if (!conversation) {
-      conversation = new Conversation(room)
-      this.#conversations.set(room, conversation)
-    }
+    const conversation = this.#conversationOf(room)
     const view = this.rooms.find((one) => one.room === room)
     await this.attempt(() => this.#fill(conversation, target))
     const unread = view?.unread ?? 0
@@ -282,6 +296,37 @@ class Messenger {
     }
   }
 
+  /** Lets a message that could not be sent wait again. */
+  async retrySend({ room, id }: MessageView): Promise<void> {
+    const conversation = this.#conversationOf(room)
+    // What becomes of it is told by events; some may overtake this answer.
+    const message = await this.attempt(() => this.backend.retrySend(room, id))
+    // The button is gone that had the focus.
+    if (message) conversation.focused += 1
+  }
+
+  /** Takes a message of one's own back that was not sent. */
+  async discardSend(message: MessageView): Promise<void> {
+    await this.#takeBack(message, () => {})
+  }
+
+  /** Takes a message of one's own back that was not sent, to write it anew. */
+  async editSend(message: MessageView): Promise<void> {
+    await this.#takeBack(message, (conversation, text) => conversation.writeBefore(text))
+  }
+
+  async #takeBack(
+    { room, id }: MessageView,
+    then: (conversation: Conversation, text: string) => void,
+  ): Promise<void> {
+    // The person may be elsewhere when the answer comes.
+    const conversation = this.#conversationOf(room)
+    const text = await this.attempt(() => this.backend.discardSend(room, id))
+    if (text === null) return
+    then(conversation, text)
+    conversation.focused += 1
+  }
+
   async markRead(): Promise<void> {
     const conversation = this.conversation
     const seq = conversation?.lastSeq
@@ -300,6 +345,14 @@ class Messenger {
     const hits = await this.attempt(() => this.backend.search(query, 100))
     // A later search overtook this one.
     if (turn === this.#searches && hits) this.hits = hits
+  }
+
+  #conversationOf(room: string): Conversation {
+    const known = this.#conversations.get(room)
+    if (known) return known
+    const conversation = new Conversation(room)
+    this.#conversations.set(room, conversation)
+    return conversation
   }
 
   async #fill(conversation: Conversation, target: number | null = null): Promise<void> {
@@ -337,6 +390,9 @@ class Messenger {
       case 'message':
         this.#conversations.get(event.message.room)?.take(event.message)
         this.presence.stopped(event.message.room, event.message.from)
+        break
+      case 'message_gone':
+        this.#conversations.get(event.room)?.drop(event.id)
         break
       case 'presence':
         this.presence.show(event.presence)
