@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mildam_protocol::link::Invitation;
+use mildam_protocol::records::text::is_name;
 use mildam_protocol::records::{AccountId, Canonical, ClientMessageId, RecordError, RoomId};
 use mildam_vault::{OutboxRow, Unlock, Vault};
 use rand_core::Rng;
@@ -81,6 +82,14 @@ fn parse_message(id: &str) -> Result<ClientMessageId, Error> {
     id.parse().map_err(|_| Error::not_found("message"))
 }
 
+/// Refuses names that show nothing, or that would turn or break the text around them.
+fn check_name(name: &str) -> Result<(), Error> {
+    if is_name(name) {
+        return Ok(());
+    }
+    Err(Error::new("bad_name", "A name is one line, with something to see in it."))
+}
+
 /// Refuses what no reader could do anything with, before it costs anything.
 fn check_text(text: &str) -> Result<(), Error> {
     if text.trim().is_empty() {
@@ -108,6 +117,11 @@ impl Client {
     /// As [`Self::open`].
     pub async fn open_with(home: &Path, unlock: Unlock, clock: Clock) -> Result<Self, Error> {
         let home = home.to_owned();
+        if matches!(&unlock, Unlock::Passphrase(passphrase) if passphrase.trim().is_empty())
+            && !Vault::exists(&home)
+        {
+            return Err(Error::new("empty", "The passphrase is empty."));
+        }
         let vault = tokio::task::spawn_blocking(move || Vault::open(&home, unlock)).await??;
         Self::start(vault, clock).await
     }
@@ -185,9 +199,12 @@ impl Client {
     /// Makes an account: generates its keys, telling each step, and registers it.
     ///
     /// # Errors
-    /// `no_server`, `bad_account`, `bad_email`, `bad_password`, `account_taken`, `email_taken`, ...
+    /// `no_server`, `bad_account`, `bad_name`, `bad_email`, `bad_password`, `account_taken`, `email_taken`, ...
     pub async fn sign_up(&self, sign_up: SignUp) -> Result<AccountView, Error> {
         let account = parse_account(&sign_up.account)?;
+        if !sign_up.nickname.trim().is_empty() {
+            check_name(sign_up.nickname.trim())?;
+        }
         self.job(|reply| Job::SignUp { account, sign_up, reply }).await
     }
 
@@ -282,7 +299,7 @@ impl Client {
     /// `wrong_passphrase` if `current` is not what opens it now, `keyring_unavailable`, `disk_full`,
     /// `vault_damaged` if it must be repaired first.
     pub async fn change_unlock(&self, current: Unlock, next: Unlock) -> Result<(), Error> {
-        if matches!(&next, Unlock::Passphrase(passphrase) if passphrase.is_empty()) {
+        if matches!(&next, Unlock::Passphrase(passphrase) if passphrase.trim().is_empty()) {
             return Err(Error::new("empty", "The new passphrase is empty."));
         }
         let now = self.store.now();
@@ -392,6 +409,7 @@ impl Client {
         if name.is_empty() {
             return Err(Error::new("empty", "A group needs a name."));
         }
+        check_name(&name)?;
         if name.chars().count() > 60 {
             return Err(Error::new("too_long", "A group's name has at most 60 characters."));
         }

@@ -48,6 +48,7 @@ pub use client::{Client, Recover, SignUp};
 pub use clock::Clock;
 pub use error::Error;
 pub use events::EventStream;
+pub use mildam_protocol::records::text;
 pub use mildam_vault::{Unlock, UnlockKind};
 pub use model::*;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mildam_e2ee::recovery::WordLanguage;
 use mildam_e2ee::{Directory, KnownAccount, PastHashes, RecoveryWords, SafetyNumber};
 use mildam_protocol::command::{FriendListAnswer, PendingFriend, SessionId, SignUp};
+use mildam_protocol::records::text::is_name;
 use mildam_protocol::records::{
     AccountId, AccountKeys, ClientMessageId, Hash, IdentityPublicKey, ReceiptKind, Role, RoomId, RoomKind,
 };
@@ -278,8 +279,9 @@ impl People {
     }
 }
 
+/// A nickname that is none, because it shows nothing or would turn the text around it, gives way to the id.
 fn shown_name(account: &AccountId, nickname: &str) -> String {
-    if nickname.is_empty() { account.to_string() } else { nickname.to_owned() }
+    if is_name(nickname) { nickname.to_owned() } else { account.to_string() }
 }
 
 pub(crate) fn server(vault: &Vault) -> Result<Option<ServerView>, Error> {
@@ -477,7 +479,7 @@ fn room_view(
     let others = || meta.members.iter().map(|(account, _)| account).filter(|account| *account != own);
     let name = match meta.kind {
         RoomKind::Direct => others().map(|account| people.name(account)).collect::<Vec<_>>().join(", "),
-        RoomKind::Group if meta.name.is_empty() => {
+        RoomKind::Group if !is_name(&meta.name) => {
             others().map(|account| people.name(account)).collect::<Vec<_>>().join(", ")
         }
         RoomKind::Group => meta.name.clone(),

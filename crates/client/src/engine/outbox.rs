@@ -107,10 +107,15 @@ impl Engine {
 
     /// Forgets a message that could not be sent, or that nobody can have yet, and gives its text back.
     pub(super) async fn discard_send(&mut self, room: RoomId, id: ClientMessageId) -> Result<String, Error> {
+        let on_its_way = || Error::new("on_its_way", "This message may have been sent already.");
+        let sent = self.store.read(move |vault| Ok(vault.message_by_id(&room, &id)?.is_some())).await?;
+        if sent {
+            return Err(on_its_way());
+        }
         let row = self.outbox_row(room, id).await?;
         let outgoing: Outgoing = serde_json::from_slice(&row.body)?;
         if outgoing.failed.is_none() && row.sealed.is_some() {
-            return Err(Error::new("on_its_way", "This message may have been sent already."));
+            return Err(on_its_way());
         }
         let mut changes = Changes::new();
         changes.remove_outbox(&room, &id);

@@ -1,6 +1,7 @@
 //! Texts that people enter.
 
 use mildam_protocol::command::{MAX_EMAIL, MAX_GREETING, MAX_NICKNAME};
+use mildam_protocol::records::text::is_name;
 use mildam_protocol::{Code, Refusal};
 
 use super::require;
@@ -34,7 +35,9 @@ pub fn email(text: &str) -> Result<String, Refusal> {
 /// [`Code::TooLarge`] or [`Code::Malformed`].
 pub fn nickname(text: &str) -> Result<(), Refusal> {
     require(text.len() <= MAX_NICKNAME, Code::TooLarge, "a nickname may have at most 120 bytes")?;
-    require(!text.chars().any(char::is_control), Code::Malformed, "a nickname is one line of text")
+    // None is as good as the id.
+    let named = text.is_empty() || is_name(text);
+    require(named, Code::Malformed, "a nickname is one line, with something to see in it")
 }
 
 /// Checks a greeting.
@@ -64,6 +67,7 @@ mod tests {
     #[test]
     fn lengths_have_borders() {
         assert!(nickname("").is_ok() && nickname(&"x".repeat(MAX_NICKNAME)).is_ok());
+        assert!(nickname("\u{3164}").is_err() && nickname("\u{202e}bob").is_err());
         assert!(nickname("a\nb").is_err() && nickname(&"x".repeat(MAX_NICKNAME + 1)).is_err());
         assert!(greeting(&"x".repeat(MAX_GREETING)).is_ok());
         assert!(greeting(&"x".repeat(MAX_GREETING + 1)).is_err());
