@@ -2,6 +2,7 @@
 
 mod commands;
 mod groups;
+mod manners;
 mod offline;
 mod outbox;
 mod presence;

@@ -94,14 +94,43 @@ impl Relay {
         Ok(())
     }
 
-    /// Ends it at once and tells what it has logged.
+    /// Starts it again, at the same ports, with nobody at the other end of what it says and logs.
     ///
     /// # Errors
-    /// If it was not running any more.
+    /// If it cannot be started.
+    pub fn restart_unheard(&mut self) -> Result<()> {
+        let plain = self.plain.clone().context("the relay has no plain listener")?;
+        let closed = || std::io::pipe().map(|(_, writer)| writer);
+        let mut command = serve(&self.data, &self.tls, &plain)?;
+        let child = command.stdout(closed()?).stderr(closed()?).spawn().context("cannot start the relay")?;
+        self.process = Process { child, log: None };
+        Ok(())
+    }
+
+    /// Tells it that its terminal is gone, or that it is to read its configuration again (SIGHUP).
+    ///
+    /// # Errors
+    /// If the signal cannot be sent.
+    pub fn hang_up(&self) -> Result<()> {
+        self.process.signal("HUP")
+    }
+
+    /// Stops it and tells what it has logged.
+    ///
+    /// # Errors
+    /// If it does not stop cleanly.
     pub fn log(mut self) -> Result<String> {
-        self.kill()?;
+        self.stop()?;
         self.process.log()
     }
+}
+
+/// The command that serves at these addresses.
+fn serve(data: &Path, tls: &str, plain: &str) -> Result<Command> {
+    let mut command = Command::new(program("mildam-relay")?);
+    command.arg("serve").arg("--data").arg(data).stdin(Stdio::null());
+    command.args(["--listen", tls, "--plain-listen", plain, "--json"]);
+    Ok(command)
 }
 
 /// The process, and the thread that reads what it logs.
@@ -113,12 +142,7 @@ struct Process {
 
 impl Process {
     fn start(data: &Path, tls: &str, plain: &str) -> Result<(Self, Value)> {
-        let mut child = Command::new(program("mildam-relay")?)
-            .arg("serve")
-            .arg("--data")
-            .arg(data)
-            .args(["--listen", tls, "--plain-listen", plain, "--json"])
-            .stdin(Stdio::null())
+        let mut child = serve(data, tls, plain)?
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -144,14 +168,19 @@ impl Process {
     }
 
     fn stop(&mut self) -> Result<()> {
-        // The shell's own `kill`: the program of that name is not on every machine.
-        let kill = format!("kill -TERM {}", self.child.id());
-        Command::new("sh").args(["-c", &kill]).status().context("cannot run kill")?;
+        self.signal("TERM")?;
         let status = self.child.wait()?;
         if !status.success() {
             bail!("the relay stopped with {status}\n{}", self.log()?);
         }
         Ok(())
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        // The shell's own `kill`: the program of that name is not on every machine.
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().context("cannot run kill")?;
+        if status.success() { Ok(()) } else { bail!("`{kill}` failed") }
     }
 
     fn log(&mut self) -> Result<String> {

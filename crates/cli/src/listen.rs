@@ -7,10 +7,10 @@ use crate::output::{Failure, Output, message_json};
 
 /// Prints events until SIGINT or SIGTERM.
 pub(crate) async fn listen(client: &Client, mut events: EventStream, output: &Output) -> Result<(), Failure> {
-    if output.json {
+    if output.is_json() {
         // The first line says that from here on nothing is missed.
         let state = client.state().await?;
-        output.line(&json!({"event": "state", "state": state}).to_string())?;
+        output.json(&json!({"event": "state", "state": state}))?;
     }
     let stop = stopped();
     tokio::pin!(stop);
@@ -18,7 +18,12 @@ pub(crate) async fn listen(client: &Client, mut events: EventStream, output: &Ou
         tokio::select! {
             () = &mut stop => return Ok(()),
             event = events.next() => match event {
-                Some(event) => tell(&event, output)?,
+                Some(event) => {
+                    tell(&event, output)?;
+                    if output.is_gone() {
+                        return Ok(());
+                    }
+                }
                 None => return Ok(()),
             },
         }
@@ -27,21 +32,21 @@ pub(crate) async fn listen(client: &Client, mut events: EventStream, output: &Ou
 
 fn tell(event: &Event, output: &Output) -> Result<(), Failure> {
     match event {
-        Event::Message { message } if output.json => {
+        Event::Message { message } if output.is_json() => {
             let mut line = message_json(message);
             if let Some(fields) = line.as_object_mut() {
                 fields.insert("event".to_owned(), "message".into());
             }
-            output.line(&line.to_string())
+            output.json(&line)
         }
         Event::Message { message } if message.state == MessageState::Received => output.message(message),
-        Event::Presence { presence } if !output.json && presence.visible => {
+        Event::Presence { presence } if !output.is_json() && presence.visible => {
             output.line(&format!("-- online: {}", presence.online.join(", ")))
         }
-        Event::Typing { room, account } if !output.json => {
+        Event::Typing { room, account } if !output.is_json() => {
             output.line(&format!("-- {account} is writing in {room}"))
         }
-        event if output.json => output.show(event, String::new),
+        event if output.is_json() => output.show(event, String::new),
         _ => Ok(()),
     }
 }

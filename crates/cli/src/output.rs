@@ -1,8 +1,10 @@
 //! What is printed: for people, or as JSON for programs.
 
-use std::io::Write;
+use std::cell::Cell;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use mildam_client::text::{harmless, one_line};
 use mildam_client::{
     ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, PresenceView, RoomView,
     SearchHit, SessionView, TrustView,
@@ -43,23 +45,52 @@ impl From<std::io::Error> for Failure {
 }
 
 pub(crate) struct Output {
-    pub(crate) json: bool,
+    json: bool,
+    /// Whoever read has gone, as `head` does: nothing more is printed, and what is done is done.
+    gone: Cell<bool>,
 }
 
 impl Output {
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json, gone: Cell::new(false) }
+    }
+
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether nobody reads any more.
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
     /// One line.
     pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        if self.gone.get() {
+            return Ok(());
+        }
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{text}")?;
-        out.flush()?;
-        Ok(())
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.gone.set(true);
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// One object, in one line for every reader: some take U+2028, U+2029 and U+0085 for ends of lines.
+    /// They stand in texts only, where JSON has another spelling for them.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_string(value).map_err(std::io::Error::other)?;
+        let spelled = json.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028");
+        self.line(&spelled.replace('\u{2029}', "\\u2029"))
     }
 
     /// One object as JSON, or the same as text.
     pub(crate) fn show(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         if self.json {
-            let json = serde_json::to_string(value).map_err(std::io::Error::other)?;
-            return self.line(&json);
+            return self.json(value);
         }
         let text = text();
         if text.is_empty() { Ok(()) } else { self.line(&text) }
@@ -79,7 +110,7 @@ impl Output {
 
     pub(crate) fn hit(&self, hit: &SearchHit) -> Result<(), Failure> {
         self.show(&message_json(&hit.message), || {
-            format!("[{}] {}", hit.room_name, message_text(&hit.message))
+            format!("[{}] {}", one_line(&hit.room_name), message_text(&hit.message))
         })
     }
 
@@ -90,8 +121,8 @@ impl Output {
                 let last = room
                     .last
                     .as_ref()
-                    .map_or_else(String::new, |last| format!("\n    {}", message_text(last)));
-                format!("{}  {}{unread}{last}", room.room, room.name)
+                    .map_or_else(String::new, |last| format!("\n    {}", one_line(&message_text(last))));
+                format!("{}  {}{unread}{last}", room.room, one_line(&room.name))
             })?;
         }
         Ok(())
@@ -101,10 +132,11 @@ impl Output {
         self.show(friends, || {
             let mut lines = Vec::new();
             for friend in &friends.friends {
-                lines.push(format!("{}  {}", friend.account, friend.nickname));
+                lines.push(format!("{}  {}", friend.account, one_line(&friend.nickname)));
             }
             for request in &friends.incoming {
-                lines.push(format!("{}  {}  asks: {}", request.account, request.nickname, request.greeting));
+                let (name, greeting) = (one_line(&request.nickname), one_line(&request.greeting));
+                lines.push(format!("{}  {name}  asks: {greeting}", request.account));
             }
             for request in &friends.outgoing {
                 lines.push(format!("{}  (asked)", request.account));
@@ -141,7 +173,7 @@ impl Output {
                 let lines: Vec<String> = groups.chunks(4).map(|line| line.join(" ")).collect();
                 lines.join("\n  ")
             };
-            let mut text = format!("{} ({}), {trust}", contact.nickname, contact.account);
+            let mut text = format!("{} ({}), {trust}", one_line(&contact.nickname), contact.account);
             text.push_str(&format!("\n\n  {}", number(&contact.safety_number.groups)));
             if let Some(offered) = &contact.offered {
                 text.push_str(&format!("\n\nwith the other identity:\n\n  {}", number(&offered.groups)));
@@ -166,12 +198,17 @@ impl Output {
             if let (Failure::Pending(_, waiting), Some(fields)) = (failure, error.as_object_mut()) {
                 fields.insert("pending".to_owned(), message_json(waiting));
             }
-            eprintln!("{}", json!({"error": error}));
+            complain(&json!({"error": error}).to_string());
         } else {
-            eprintln!("mildam: {message} [{code}]");
+            complain(&format!("mildam: {message} [{code}]"));
         }
         ExitCode::from(exit)
     }
+}
+
+/// Says something on standard error. Where that fails nobody can be told, and what was done stays done.
+pub(crate) fn complain(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
 }
 
 /// `{"room","seq","id","from","text","sent_at","state"}`; a line that is no text has a `notice`
@@ -229,7 +266,8 @@ fn message_text(message: &MessageView) -> String {
                 MessageState::Read => " ✓✓ read",
                 MessageState::Received => "",
             };
-            format!("{from}: {text}{mark}")
+            // Further lines are set in, so that none looks like a message of its own.
+            format!("{from}: {}{mark}", harmless(text).replace('\n', "\n    "))
         }
         MessageContent::RoomCreated => format!("-- {from} made this room"),
         MessageContent::MembersAdded { accounts } => format!("-- {from} brought in {}", accounts.join(", ")),

@@ -1,9 +1,11 @@
 //! One command, from its arguments to its answer.
 
+use std::env::VarError;
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mildam_client::text::one_line;
 use mildam_client::{
     AccountView, Client, Error, EventStream, MessageState, MessageView, Notice, Recover, SignUp, Unlock,
 };
@@ -23,8 +25,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         None => default_home()?,
     };
     let client = match &args.command {
-        Command::Vault(Vault::Repair) => Client::repair(&home, unlock()).await?,
-        _ => Client::open(&home, unlock()).await?,
+        Command::Vault(Vault::Repair) => Client::repair(&home, unlock()?).await?,
+        _ => Client::open(&home, unlock()?).await?,
     };
     // From here on every event is seen, also those of the command itself.
     let events = client.subscribe();
@@ -33,11 +35,19 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     outcome
 }
 
-/// What opens the vault.
-fn unlock() -> Unlock {
-    match std::env::var("MILDAM_PASSPHRASE") {
-        Ok(passphrase) => Unlock::Passphrase(Zeroizing::new(passphrase)),
-        Err(_) => Unlock::Keyring,
+/// What opens the vault. A variable that is set but says nothing is an accident, of a script or a compose
+/// file, and is told: the keyring is taken where there is no variable, and nothing is ever left open.
+fn unlock() -> Result<Unlock, Failure> {
+    const NAME: &str = "MILDAM_PASSPHRASE";
+    match std::env::var(NAME) {
+        Ok(passphrase) if passphrase.trim().is_empty() => {
+            Err(Failure::Usage(format!("{NAME} is set, but the passphrase in it is empty")))
+        }
+        Ok(passphrase) => Ok(Unlock::Passphrase(Zeroizing::new(passphrase))),
+        Err(VarError::NotPresent) => Ok(Unlock::Keyring),
+        Err(VarError::NotUnicode(_)) => {
+            Err(Failure::Usage(format!("the passphrase in {NAME} is not text in UTF-8")))
+        }
     }
 }
 
@@ -63,7 +73,7 @@ async fn command(
             let sign_up = SignUp { account: id, email, password: stdin_line("a password")?, nickname };
             let account = client.sign_up(sign_up).await?;
             show_account(&account, output)?;
-            let words = account.recovery_words.filter(|_| !output.json);
+            let words = account.recovery_words.filter(|_| !output.is_json());
             words.map_or(Ok(()), |words| {
                 output.line(&format!(
                     "Write these twelve words down and keep them safe. They bring the account back if every \
@@ -160,7 +170,7 @@ async fn own(client: &Client) -> Result<AccountView, Failure> {
 fn show_account(account: &AccountView, output: &Output) -> Result<(), Failure> {
     output.show(account, || {
         let state = if account.logged_in { "logged in" } else { "logged out" };
-        let mut text = format!("{} ({}), {state}", account.nickname, account.account);
+        let mut text = format!("{} ({}), {state}", one_line(&account.nickname), account.account);
         for notice in &account.notices {
             text.push_str("\n! ");
             text.push_str(match notice {
@@ -191,12 +201,12 @@ async fn contacts(client: &Client, contact: Contact, output: &Output) -> Result<
 async fn vault(client: &Client, change: Vault, output: &Output) -> Result<(), Failure> {
     match change {
         Vault::Protect { keyring: true } => {
-            client.change_unlock(unlock(), Unlock::Keyring).await?;
+            client.change_unlock(unlock()?, Unlock::Keyring).await?;
             output.show(&json!({"unlock": "keyring"}), || "The system's keyring opens it now.".to_owned())
         }
         Vault::Protect { keyring: false } => {
             let next = Unlock::Passphrase(stdin_line("a new passphrase")?);
-            client.change_unlock(unlock(), next).await?;
+            client.change_unlock(unlock()?, next).await?;
             output.show(&json!({"unlock": "passphrase"}), || "The new passphrase opens it now.".to_owned())
         }
         Vault::Erase => {

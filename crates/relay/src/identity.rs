@@ -13,7 +13,7 @@ use crate::relay::RelayError;
 use crate::secrets::{SECRET_BYTES, Secrets};
 
 fn unusable(error: impl std::fmt::Display) -> RelayError {
-    RelayError::Identity(format!("the server key: {error}"))
+    RelayError::Identity(format!("the server key (the file {}): {error}", data_dir::SERVER_KEY))
 }
 
 /// Reads the server key, or makes it at the first start.

@@ -143,7 +143,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mildam-relay: {error:#}");
+            // Where this fails nobody can be told; the exit code still says it.
+            drop(writeln!(std::io::stderr(), "mildam-relay: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -179,23 +180,44 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
         log: arguments.log,
         ..Settings::default()
     };
-    let settings = settings(flags, arguments.config)?;
-    let filter = settings.log.as_deref().unwrap_or("info");
-    let filter = EnvFilter::try_new(filter).context("--log")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+    let file = arguments.config;
+    let settings = settings(flags.clone(), file.clone())?;
+    // Lines are written by a thread of their own, and dropped when nobody takes them: a log that is not
+    // read, or a disk that is full, must not hold up or end anything.
+    let (writer, _flushed_at_the_end) = tracing_appender::non_blocking(std::io::stderr());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(log_filter(&settings)?)
+        .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .log_internal_errors(false)
+        .with_filter_reloading();
+    let filter = log.reload_handle();
+    log.init();
+    // What this program makes is its owner's alone, whatever SQLite would do.
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let json = settings.json.unwrap_or(false);
     let config = settings.into_config()?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
+        on_hang_up(move || {
+            let read = self::settings(flags.clone(), file.clone()).and_then(|settings| log_filter(&settings));
+            match read.and_then(|read| Ok(filter.reload(read)?)) {
+                Ok(()) => tracing::info!("the log follows the configuration; other settings need a restart"),
+                Err(error) => tracing::warn!("the configuration cannot be used: {error:#}"),
+            }
+        })?;
         let relay = Relay::bind(config).await?;
-        announce(relay.ready(), json)?;
+        if let Err(error) = announce(relay.ready(), json) {
+            tracing::warn!("nobody was told that the relay is ready: {error:#}");
+        }
         Ok(relay.serve(shutdown).await?)
     })
+}
+
+fn log_filter(settings: &Settings) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(settings.log.as_deref().unwrap_or("info")).context("--log")
 }
 
 /// Tells whoever started the relay that it is ready.
@@ -246,6 +268,23 @@ fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
         signals.next().await;
         std::process::exit(1);
     });
+    Ok(())
+}
+
+/// Does something at each SIGHUP, which `systemctl reload`, log rotation and a closed terminal send.
+#[cfg(unix)]
+fn on_hang_up(mut react: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            react();
+        }
+    });
+    Ok(())
+}
+
+#[cfg(windows)]
+fn on_hang_up(_react: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
     Ok(())
 }
 
