@@ -17,6 +17,14 @@ pub fn is_name(text: &str) -> bool {
     plain && text.chars().any(is_seen)
 }
 
+/// A name as somebody typed or pasted it, with a space in place of each control character, line breaks
+/// included, and none around it.
+#[must_use]
+pub fn tidy_name(text: &str) -> String {
+    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    spaced.trim().to_owned()
+}
+
 /// The same text with every character that would act on a screen, instead of being read, written as
 /// `\u{1b}`. Line breaks stay: see [`one_line`].
 #[must_use]
@@ -122,6 +130,14 @@ mod tests {
         for name in blank_or_turning {
             assert!(!is_name(name), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_pasted_name_is_tidied() {
+        assert_eq!(tidy_name(" team\u{1b}[31m\nx\t"), "team [31m x");
+        assert_eq!(tidy_name("\n\u{7}"), "");
+        // What is no control character stays for `is_name` to judge.
+        assert_eq!(tidy_name("a\u{2028}b"), "a\u{2028}b");
     }
 
     #[test]
