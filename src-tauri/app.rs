@@ -118,7 +118,7 @@ impl Shell {
         if let Some(client) = slot.take() {
             client.shut_down().await;
         }
-        *slot = Some(forwarding(app, Client::repair(&self.home, unlock).await?));
+        *slot = Some(forwarding(app, Client::repair(&self.home, unlock).await?.0));
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use mildam_client::text::one_line;
 use mildam_client::{
-    AccountView, Client, Error, EventStream, MessageState, MessageView, Notice, Recover, SignUp, Unlock,
+    AccountView, Client, Error, EventStream, MessageState, MessageView, Notice, Recover, RepairView, SignUp,
+    Unlock,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -24,10 +25,12 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Some(home) => home,
         None => default_home()?,
     };
-    let client = match &args.command {
-        Command::Vault(Vault::Repair) => Client::repair(&home, unlock()?).await?,
-        _ => Client::open(&home, unlock()?).await?,
-    };
+    if matches!(args.command, Command::Vault(Vault::Repair)) {
+        let (client, repair) = Client::repair(&home, unlock()?).await?;
+        client.shut_down().await;
+        return repaired(repair, output);
+    }
+    let client = Client::open(&home, unlock()?).await?;
     // From here on every event is seen, also those of the command itself.
     let events = client.subscribe();
     let outcome = command(&client, events, args.command, output).await;
@@ -213,10 +216,21 @@ async fn vault(client: &Client, change: Vault, output: &Output) -> Result<(), Fa
             client.erase_now().await?;
             output.show(&json!({"erased": true}), || "Replaced keys and deleted rows are erased.".to_owned())
         }
-        Vault::Repair => output.show(&json!({"repaired": true}), || {
-            "The stored data was put together again from what could be read.".to_owned()
-        }),
+        Vault::Repair => Err(Failure::Usage("a vault is repaired while nothing else uses it".to_owned())),
     }
+}
+
+/// Says what came back, and fails if the account did not.
+fn repaired(repair: RepairView, output: &Output) -> Result<(), Failure> {
+    let RepairView { account, rooms, messages, unreadable } = repair;
+    output.show(&repair, || {
+        let account = if account { "The account is there again" } else { "The account is NOT there again" };
+        format!(
+            "{account}, with {rooms} rooms and {messages} messages. {unreadable} more rows could not be read.\n\
+             The damaged original is kept in the folder until `mildam dismiss vault_repaired`."
+        )
+    })?;
+    if account { Ok(()) } else { Err(Failure::Client(Error::account_lost())) }
 }
 
 async fn friends(client: &Client, friend: Friend, output: &Output) -> Result<(), Failure> {

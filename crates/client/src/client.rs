@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mildam_protocol::link::Invitation;
-use mildam_protocol::records::text::is_name;
+use mildam_protocol::records::text::{is_name, tidy_name};
 use mildam_protocol::records::{AccountId, Canonical, ClientMessageId, RecordError, RoomId};
 use mildam_vault::{OutboxRow, Unlock, Vault};
 use rand_core::Rng;
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::events::{EventStream, Events};
 use crate::model::{
     AccountView, ClientState, ContactView, Event, FriendsView, HistoryPage, MessageView, Notice,
-    PresenceView, RoomView, SearchHit, ServerView, SessionView,
+    PresenceView, RepairView, RoomView, SearchHit, ServerView, SessionView,
 };
 use crate::safety;
 use crate::standing::Standing;
@@ -127,14 +127,25 @@ impl Client {
     }
 
     /// Puts a damaged vault together again from its store and its snapshot, and starts. Everything
-    /// that this device would send with is made anew, as what it had may be out of date.
+    /// that this device would send with is made anew, as what it had may be out of date. Tells what came back.
     ///
     /// # Errors
     /// As [`Self::open`]; `vault_damaged` if nothing can be read.
-    pub async fn repair(home: &Path, unlock: Unlock) -> Result<Self, Error> {
+    pub async fn repair(home: &Path, unlock: Unlock) -> Result<(Self, RepairView), Error> {
         let home = home.to_owned();
-        let vault = tokio::task::spawn_blocking(move || Vault::recover(&home, &unlock)).await??;
-        Self::start(vault, Clock::system()).await
+        let recover = move || {
+            let vault = Vault::recover(&home, &unlock)?;
+            let repair = vault.repair()?.unwrap_or_default();
+            Ok::<_, Error>((vault, repair))
+        };
+        let (vault, repair) = tokio::task::spawn_blocking(recover).await??;
+        let view = RepairView {
+            account: repair.account,
+            rooms: repair.rooms,
+            messages: repair.messages,
+            unreadable: repair.unreadable,
+        };
+        Ok((Self::start(vault, Clock::system()).await?, view))
     }
 
     async fn start(vault: Vault, clock: Clock) -> Result<Self, Error> {
@@ -202,8 +213,9 @@ impl Client {
     /// `no_server`, `bad_account`, `bad_name`, `bad_email`, `bad_password`, `account_taken`, `email_taken`, ...
     pub async fn sign_up(&self, sign_up: SignUp) -> Result<AccountView, Error> {
         let account = parse_account(&sign_up.account)?;
-        if !sign_up.nickname.trim().is_empty() {
-            check_name(sign_up.nickname.trim())?;
+        let sign_up = SignUp { nickname: tidy_name(&sign_up.nickname), ..sign_up };
+        if !sign_up.nickname.is_empty() {
+            check_name(&sign_up.nickname)?;
         }
         self.job(|reply| Job::SignUp { account, sign_up, reply }).await
     }
@@ -405,7 +417,7 @@ impl Client {
     /// # Errors
     /// `empty` without a name, `too_long`, `not_friends`, `offline`, ...
     pub async fn create_group(&self, name: &str, accounts: &[String]) -> Result<RoomView, Error> {
-        let (name, accounts) = (name.trim().to_owned(), parse_accounts(accounts)?);
+        let (name, accounts) = (tidy_name(name), parse_accounts(accounts)?);
         if name.is_empty() {
             return Err(Error::new("empty", "A group needs a name."));
         }

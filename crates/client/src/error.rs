@@ -40,6 +40,12 @@ impl Error {
         Self::new("offline", "There is no connection to the server.")
     }
 
+    /// A repair did not find the account.
+    #[must_use]
+    pub fn account_lost() -> Self {
+        Self::new("account_lost", "The account could not be read: its recovery words bring it back.")
+    }
+
     /// A message has not come as far as somebody waited for.
     #[must_use]
     pub fn pending() -> Self {

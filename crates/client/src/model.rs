@@ -117,6 +117,19 @@ impl std::fmt::Debug for RecoveryWordsView {
     }
 }
 
+/// What a repair of the vault came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairView {
+    /// Whether the account is there again. If not, its recovery words bring it back.
+    pub account: bool,
+    /// Rooms that are there again.
+    pub rooms: u64,
+    /// Messages that are there again.
+    pub messages: u64,
+    /// What was found and could not be read. What was not even found is not in it.
+    pub unreadable: u64,
+}
+
 /// Something that concerns the whole account, and that the user should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,7 +7,7 @@
 //! head.mildam        how many commits there were
 //! store/             sled's files
 //! snapshot.mildam    all rows, as they were lately
-//! store-damaged/     a store that was replaced by what could be read of it
+//! store-damaged/     a store that was replaced by what could be read of it; the next is store-damaged-2/
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -59,8 +59,27 @@ impl Folder {
         self.path.join("store-new")
     }
 
-    pub(crate) fn damaged_store(&self) -> PathBuf {
-        self.path.join("store-damaged")
+    /// The stores that repairs have replaced, the earliest first: `store-damaged`, `store-damaged-2`, ...
+    pub(crate) fn damaged_stores(&self) -> Result<Vec<PathBuf>, VaultError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if let Some(number) = entry.file_name().to_str().and_then(damaged_number) {
+                found.push((number, entry.path()));
+            }
+        }
+        found.sort_unstable();
+        Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// Where the next one goes.
+    pub(crate) fn next_damaged_store(&self) -> Result<PathBuf, VaultError> {
+        let last = self.damaged_stores()?.pop();
+        let last = last.and_then(|path| damaged_number(path.file_name()?.to_str()?));
+        Ok(self.path.join(match last {
+            None => DAMAGED_STORE.to_owned(),
+            Some(number) => format!("{DAMAGED_STORE}-{}", number.saturating_add(1)),
+        }))
     }
 
     pub(crate) fn snapshot(&self) -> PathBuf {
@@ -75,6 +94,16 @@ impl Folder {
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), VaultError> {
         fs::rename(from, to)?;
         sync_folder(&self.path)
+    }
+}
+
+const DAMAGED_STORE: &str = "store-damaged";
+
+/// Which of the damaged stores has this name.
+fn damaged_number(name: &str) -> Option<u32> {
+    match name.strip_prefix(DAMAGED_STORE)? {
+        "" => Some(1),
+        number => number.strip_prefix('-')?.parse().ok(),
     }
 }
 

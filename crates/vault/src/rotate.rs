@@ -186,10 +186,8 @@ impl Vault {
         // Until the copy is replaced too, the old key is there.
         self.files.write(KeyFile::Copy, &slot)?;
         match &self.folder {
-            Some(folder) => {
-                remove_if_there(std::fs::remove_file(folder.snapshot()))?;
-                remove_if_there(std::fs::remove_dir_all(folder.damaged_store()))
-            }
+            // Nothing opens in it any more.
+            Some(folder) => remove_if_there(std::fs::remove_file(folder.snapshot())),
             None => Ok(()),
         }
     }

@@ -38,6 +38,10 @@ const LINES_AT_ONCE: usize = 500;
 /// What a repair came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repair {
+    /// Whether the account is there again, with the keys of its device.
+    pub account: bool,
+    /// Rooms that are there again.
+    pub rooms: u64,
     /// Lines of conversations that are there again.
     pub messages: u64,
     /// Rows that were found and could not be opened. Rows that were not even found are not in it.
@@ -46,12 +50,18 @@ pub struct Repair {
 
 impl Repair {
     fn encode(self) -> Vec<u8> {
-        Canonical::element().integer(self.messages).integer(self.unreadable).into_bytes()
+        let element = Canonical::element().integer(u64::from(self.account)).integer(self.rooms);
+        element.integer(self.messages).integer(self.unreadable).into_bytes()
     }
 
     pub(crate) fn decode(row: &[u8]) -> Option<Self> {
         let mut fields = Fields::new(row);
-        let repair = Self { messages: fields.integer()?, unreadable: fields.integer()? };
+        let repair = Self {
+            account: fields.integer()? != 0,
+            rooms: fields.integer()?,
+            messages: fields.integer()?,
+            unreadable: fields.integer()?,
+        };
         fields.end()?;
         Some(repair)
     }
@@ -59,16 +69,31 @@ impl Repair {
 
 impl Vault {
     /// Puts a damaged vault together again and opens it. What can be read of the store is taken,
-    /// and what cannot from the snapshot; the damaged store is kept beside it until the next
-    /// rotation. Works on a sound vault too: its store is written anew, as small as it can be.
+    /// and what cannot from the snapshot; the damaged store is kept beside it until
+    /// [`Vault::discard_damaged`]. Works on a sound vault too: its store is written anew, as small as it can
+    /// be.
     ///
     /// Rows may be older than what the device has done since, so [`Vault::repair`] answers until
     /// [`Slot::Repair`] is emptied, and nothing may be sent under keys of the vault before.
     ///
     /// # Errors
-    /// As [`Vault::open`]; [`VaultError::Damaged`] if no key slot or nothing at all can be read.
+    /// As [`Vault::open`]; [`VaultError::Damaged`] if no key slot or nothing at all can be read. A store that
+    /// cannot be read for another reason than damage, as on a full disk, is left alone.
     pub fn recover(dir: &Path, unlock: &Unlock) -> Result<Self, VaultError> {
         Self::recover_with(dir, unlock, &OsKeyring)
+    }
+
+    /// Removes the stores that repairs have replaced. They are kept until somebody wants this: what a repair
+    /// did not find, another program may.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`]
+    pub fn discard_damaged(&self) -> Result<(), VaultError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        for store in folder.damaged_stores()? {
+            remove_if_there(fs::remove_dir_all(store))?;
+        }
+        Ok(())
     }
 
     /// How the vault was put together, until the client has seen to it and emptied
@@ -88,17 +113,21 @@ impl Vault {
         let folder = Arc::new(Folder::lock(dir)?);
         let store = folder.store();
         // A recovery that was cut short after the first of its two renames.
-        if !store.exists() && folder.damaged_store().exists() {
-            folder.rename(&folder.damaged_store(), &store)?;
+        if !store.exists()
+            && let Some(damaged) = folder.damaged_stores()?.pop()
+        {
+            folder.rename(&damaged, &store)?;
         }
         let slots = Slots::read(&*folder, unlock, keyring)?;
-        let live = store.exists().then(|| DiskRows::open(&store)).and_then(|opened| match opened {
-            Ok(rows) => Some(Box::new(rows) as Box<dyn Rows>),
-            Err(error) => {
+        let live = match store.exists().then(|| DiskRows::open(&store)) {
+            None => None,
+            Some(Ok(rows)) => Some(Box::new(rows) as Box<dyn Rows>),
+            Some(Err(error @ VaultError::Damaged { .. })) => {
                 tracing::warn!(%error, "nothing of the store can be read");
                 None
             }
-        });
+            Some(Err(error)) => return Err(error),
+        };
         let snapshot = match snapshot::read(&folder.snapshot()) {
             Ok(rows) => rows.map(|rows| Box::new(rows) as Box<dyn Rows>),
             Err(error) => {
@@ -113,9 +142,8 @@ impl Vault {
         tracing::warn!(repair.messages, repair.unreadable, "the vault was put together again");
         // The old store is closed before it is moved.
         drop(sources);
-        remove_if_there(fs::remove_dir_all(folder.damaged_store()))?;
         if store.exists() {
-            folder.rename(&store, &folder.damaged_store())?;
+            folder.rename(&store, &folder.next_damaged_store()?)?;
         }
         // It promises more commits than the new store has made.
         remove_if_there(fs::remove_file(folder.head()))?;
@@ -145,9 +173,12 @@ fn write_anew(
     let mut repair = Repair::default();
     for room in rooms_of(sources) {
         repair.messages = repair.messages.saturating_add(write_room(&vault, sources, &room)?);
+        repair.rooms = repair.rooms.saturating_add(u64::from(vault.room(&room)?.is_some()));
     }
     let mut changes = Changes::new();
     write_rest(&vault, sources, &mut changes)?;
+    let found = |slot| sources.iter().any(|source| source.slot(slot).is_some());
+    repair.account = found(Slot::Account) && found(Slot::Device);
     repair.unreadable = sources.iter().map(|source| source.unreadable.get()).sum();
     changes.put(Slot::Repair, repair.encode());
     vault.commit(changes)?;

@@ -126,12 +126,16 @@ fn a_damaged_store_is_put_together_from_its_snapshot() {
         fs::write(folder.path().join("store/db"), flipped).unwrap();
         let vault = Vault::recover(folder.path(), &unlock()).unwrap();
         assert!(is_whole(&vault), "at {at}");
-        assert_eq!(vault.repair().unwrap().unwrap().messages, 120);
+        let repair = vault.repair().unwrap().unwrap();
+        assert_eq!((repair.account, repair.rooms, repair.messages), (true, 2, 120));
         let mut changes = Changes::new();
         changes.remove(Slot::Repair);
         vault.commit(changes).unwrap();
         assert!(folder.path().join("store-damaged").exists());
         vault.rotate(9).unwrap();
+        // What the clock says is no reason to throw it away.
+        assert!(folder.path().join("store-damaged").exists());
+        vault.discard_damaged().unwrap();
         assert!(!folder.path().join("store-damaged").exists());
         drop(vault);
         let vault = open(folder.path()).unwrap();
@@ -184,6 +188,61 @@ fn what_can_be_read_is_saved_without_a_snapshot() {
         }
     }
     assert!(kept > 120, "{kept} lines in all were saved");
+}
+
+/// Each repair keeps what it replaced, and says what it has not found.
+#[test]
+fn every_damaged_store_is_kept_and_the_loss_is_told() {
+    let folder = filled(false);
+    for kept in ["store-damaged", "store-damaged-2", "store-damaged-3"] {
+        let vault = Vault::recover(folder.path(), &unlock()).unwrap();
+        assert!(vault.repair().unwrap().unwrap().account && folder.path().join(kept).is_dir(), "{kept}");
+    }
+    let vault = open(folder.path()).unwrap();
+    let mut changes = Changes::new();
+    changes.remove(Slot::Account);
+    vault.commit(changes).unwrap();
+    vault.discard_damaged().unwrap();
+    drop(vault);
+    let vault = Vault::recover(folder.path(), &unlock()).unwrap();
+    let repair = vault.repair().unwrap().unwrap();
+    assert_eq!((repair.account, repair.rooms, repair.messages), (false, 2, 120));
+    assert!(!folder.path().join("store-damaged-2").exists());
+}
+
+/// A store that cannot be read because the disk is full is not damaged: a repair leaves it alone.
+#[cfg(unix)]
+#[test]
+fn a_repair_on_a_full_disk_throws_nothing_away() {
+    use std::process::Command;
+
+    let original = filled(false);
+    let folder = copied(&original);
+    for _ in 0..2 {
+        let limited =
+            "trap '' XFSZ; ulimit -f 0; exec \"$0\" --exact repairs_on_a_full_disk --ignored --nocapture";
+        let mut command = Command::new("sh");
+        command.args(["-c", limited]).arg(std::env::current_exe().unwrap());
+        let output = command.env("MILDAM_TEST_VAULT", folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("said: disk_full"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(!folder.path().join("store-damaged").exists());
+    assert!(is_whole(&open(folder.path()).unwrap()));
+}
+
+/// The other process of [`a_repair_on_a_full_disk_throws_nothing_away`].
+#[cfg(unix)]
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn repairs_on_a_full_disk() {
+    let Some(folder) = std::env::var_os("MILDAM_TEST_VAULT") else {
+        return;
+    };
+    match Vault::recover(Path::new(&folder), &unlock()) {
+        Ok(_) => println!("said: repaired"),
+        Err(error) => println!("said: {}", error.code()),
+    }
 }
 
 /// A repair of a sound vault loses nothing, and does not bring back what was removed.
@@ -288,6 +347,86 @@ fn a_vault_of_format_1_is_brought_up() {
         assert_eq!(vault.accounts().unwrap().len(), 1);
         assert_eq!(vault.rotated_at().unwrap(), opening);
         vault.rotate(opening + 1).unwrap();
+    }
+}
+
+/// What a full disk or a power cut leaves of an opening, or does to sled's index, takes nothing.
+#[test]
+fn an_interrupted_or_damaged_index_takes_nothing() {
+    let original = filled(false);
+    let snapshots = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder.join("store")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("snap.")).collect()
+    };
+    let index = snapshots(original.path());
+    assert_eq!(index.len(), 1, "sled writes one at each opening");
+    let whole = fs::read(&index[0]).unwrap();
+    let name = index[0].file_name().unwrap().to_str().unwrap();
+    let left = [
+        (format!("{name}.generating"), Vec::new()),
+        (format!("{name}.generating"), whole[..whole.len() / 2].to_vec()),
+        ("snap.FFFFFFFFFFFFFFFF.generating".to_owned(), b"half".to_vec()),
+        (name.to_owned(), Vec::new()),
+        (name.to_owned(), whole[..whole.len() - 1].to_vec()),
+        (name.to_owned(), whole.iter().map(|byte| byte ^ 0x55).collect()),
+        (format!("aside-{name}"), whole.clone()),
+    ];
+    for (name, bytes) in left {
+        let folder = copied(&original);
+        if name.starts_with("aside-") {
+            fs::remove_file(folder.path().join("store").join(name.trim_start_matches("aside-"))).unwrap();
+        }
+        fs::write(folder.path().join("store").join(&name), bytes).unwrap();
+        for _ in 0..2 {
+            assert!(is_whole(&open(folder.path()).unwrap()), "{name}");
+        }
+        let after = snapshots(folder.path());
+        assert!(after.iter().all(|path| path.extension().unwrap() != "generating"), "{after:?}");
+    }
+    // Where the log itself is damaged, nothing is changed by having tried.
+    let folder = copied(&original);
+    fs::write(folder.path().join("store/db"), b"").unwrap();
+    fs::write(folder.path().join("store").join(name), &whole).unwrap();
+    assert_eq!(open(folder.path()).unwrap_err().code(), "vault_damaged");
+}
+
+/// The other process of [`an_opening_on_a_full_disk_says_so`].
+#[cfg(unix)]
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn opens_on_a_full_disk() {
+    let Some(folder) = std::env::var_os("MILDAM_TEST_VAULT") else {
+        return;
+    };
+    match open(Path::new(&folder)) {
+        Ok(_) => println!("said: opened"),
+        Err(error) => println!("said: {}", error.code()),
+    }
+}
+
+/// REQ L4: a vault that cannot be opened since no file may grow is not damaged, and it is as it was.
+#[cfg(unix)]
+#[test]
+fn an_opening_on_a_full_disk_says_so() {
+    use std::process::Command;
+
+    let original = filled(true);
+    for blocks in [0, 1, 2, 4, 64, 512] {
+        let folder = copied(&original);
+        let limited = format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact opens_on_a_full_disk --ignored --nocapture"
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &limited]).arg(std::env::current_exe().unwrap());
+        for _ in 0..2 {
+            let output = command.env("MILDAM_TEST_VAULT", folder.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let said = said.lines().find_map(|line| line.split_once("said: "));
+            let said = said.map_or("nothing", |(_, said)| said);
+            assert!(matches!(said, "disk_full" | "opened"), "{blocks} blocks: {said}");
+            assert!(said == "disk_full" || blocks > 0, "{blocks}");
+        }
+        assert!(is_whole(&open(folder.path()).unwrap()), "{blocks} blocks");
     }
 }
 

@@ -148,6 +148,10 @@ impl Engine {
     }
 
     pub(super) async fn dismiss(&mut self, notice: Notice) -> Result<(), Error> {
+        if notice == Notice::VaultRepaired {
+            // Whoever has seen what came back lets the damaged original go.
+            self.store.read(|vault| Ok(vault.discard_damaged()?)).await?;
+        }
         let own = self.own.as_mut().ok_or_else(Error::no_account)?;
         own.slot.notices.retain(|kept| *kept != notice);
         let mut changes = Changes::new();

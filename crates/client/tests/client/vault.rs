@@ -51,7 +51,8 @@ async fn a_damaged_vault_is_repaired_and_talks_on() {
     assert_eq!(error.code(), "vault_damaged");
     let wrong = Unlock::Passphrase(Zeroizing::new("another".to_owned()));
     assert_eq!(Client::repair(&alice.home, wrong).await.err().unwrap().code(), "wrong_passphrase");
-    let client = Client::repair(&alice.home, passphrase()).await.unwrap();
+    let (client, repair) = Client::repair(&alice.home, passphrase()).await.unwrap();
+    assert!(repair.account && repair.rooms > 0 && repair.messages > 0, "{repair:?}");
     let mut alice = again(client, &alice.home);
     alice.client.wait_online().await.unwrap();
     assert!(notices(&alice.client).await.contains(&Notice::VaultRepaired));
@@ -161,10 +162,16 @@ async fn damage_is_told_of_before_anybody_stumbles_over_it() {
     assert_eq!(notices(&client).await, [Notice::VaultDamaged]);
     assert_eq!(std::fs::read(&snapshot).unwrap(), before);
     client.shut_down().await;
-    let client = Client::repair(&alice.home, passphrase()).await.unwrap();
+    let (client, repair) = Client::repair(&alice.home, passphrase()).await.unwrap();
+    assert!(repair.account && repair.messages == 20, "{repair:?}");
+    let damaged = alice.home.join("store-damaged");
+    assert!(damaged.is_dir());
     client.wait_online().await.unwrap();
     assert_eq!(notices(&client).await, [Notice::VaultRepaired]);
     client.erase_now().await.unwrap();
+    assert!(damaged.is_dir(), "it is kept until somebody has seen what came back");
+    client.dismiss(Notice::VaultRepaired).await.unwrap();
+    assert!(!damaged.exists());
     client.shut_down().await;
     // The snapshot was spared, so the line that had vanished is there again.
     let vault = Vault::open(&alice.home, passphrase()).unwrap();
@@ -194,6 +201,6 @@ async fn the_passphrase_is_changed_while_running() {
     // There is a snapshot under the new keys.
     client.shut_down().await;
     std::fs::remove_dir_all(alice.home.join("store")).unwrap();
-    let client = Client::repair(&alice.home, next()).await.unwrap();
+    let (client, _) = Client::repair(&alice.home, next()).await.unwrap();
     assert_eq!(client.state().await.unwrap().account.unwrap().account, "alice");
 }

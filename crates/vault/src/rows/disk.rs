@@ -13,13 +13,15 @@
 //!   also cleans segments as it writes.
 //! * **Panics are caught.** sled asserts where it should report. On a damaged file that must lead
 //!   to an error that a person can be told, so every call goes through [`guarded`].
+//! * **Its snapshots are only an index.** One that was left half-written, or is damaged, is set aside: sled
+//!   would refuse the whole store for it.
 //! * **Losses are noticed.** sled cuts its log at the first bytes that do not add up, without a
 //!   word. [`head`](crate::head) and [`sum`](crate::sum) tell.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -48,7 +50,11 @@ pub(crate) struct DiskRows {
 impl DiskRows {
     /// Opens the store in `folder`, or makes it.
     pub(crate) fn open(folder: &Path) -> Result<Self, VaultError> {
-        let db = guarded(|| open_patiently(folder))?;
+        remove_unfinished(folder)?;
+        let db = match guarded(|| open_patiently(folder)) {
+            Err(VaultError::Damaged { .. }) => open_without_snapshots(folder)?,
+            opened => opened?,
+        };
         let data = OpenOptions::new().read(true).write(true).open(folder.join("db"))?;
         let rows = Self { db: Some(db), data };
         rows.sync()?;
@@ -120,6 +126,76 @@ impl Drop for DiskRows {
             tracing::error!("the store could not be closed in order");
         }
     }
+}
+
+/// What sled's snapshots are called. They are an index of its log, written anew at each opening, and
+/// whatever is in them is in the log as well.
+const SNAPSHOT: &str = "snap.";
+/// The end of the name of a snapshot that is being written. sled takes one that was left behind, by a full
+/// disk or a power cut, for a whole one.
+const UNFINISHED: &str = ".generating";
+/// What is put in front of the name of a snapshot that sled is not to see.
+const ASIDE: &str = "aside-";
+
+/// The files in a folder with such a name.
+fn files(folder: &Path, fits: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, VaultError> {
+    let mut found = Vec::new();
+    if folder.is_dir() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(&fits) {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn remove_unfinished(folder: &Path) -> Result<(), VaultError> {
+    for file in files(folder, |name| name.starts_with(SNAPSHOT) && name.ends_with(UNFINISHED))? {
+        tracing::warn!("an opening of the store was interrupted before");
+        fs::remove_file(file)?;
+    }
+    // An attempt to open it without them was interrupted: they are as good as they were.
+    bring_back(folder)
+}
+
+/// A snapshot that is damaged must not keep the log from being read. What the log gives is judged by the
+/// vault's own sums. If it gives nothing, the snapshots are where they were.
+fn open_without_snapshots(folder: &Path) -> Result<sled::Db, VaultError> {
+    let snapshots = files(folder, |name| name.starts_with(SNAPSHOT))?;
+    if snapshots.is_empty() {
+        return Err(DAMAGED);
+    }
+    for file in &snapshots {
+        fs::rename(file, beside(file, |name| format!("{ASIDE}{name}")))?;
+    }
+    match guarded(|| open_patiently(folder)) {
+        Ok(db) => {
+            tracing::warn!("the store's index was damaged, and is made anew from its log");
+            for file in files(folder, |name| name.starts_with(ASIDE))? {
+                fs::remove_file(file)?;
+            }
+            Ok(db)
+        }
+        Err(error) => {
+            bring_back(folder)?;
+            Err(error)
+        }
+    }
+}
+
+fn bring_back(folder: &Path) -> Result<(), VaultError> {
+    for file in files(folder, |name| name.starts_with(ASIDE))? {
+        fs::rename(&file, beside(&file, |name| name.trim_start_matches(ASIDE).to_owned()))?;
+    }
+    Ok(())
+}
+
+/// The same place under another name.
+fn beside(file: &Path, rename: impl Fn(&str) -> String) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    file.with_file_name(rename(&name))
 }
 
 fn open_patiently(folder: &Path) -> Result<sled::Db, VaultError> {

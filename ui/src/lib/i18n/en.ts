@@ -166,7 +166,7 @@ export const en = {
   'alarm.vault_damaged':
     'Part of the data on this device is damaged. What can be read can be put together again.',
   'alarm.vault_repaired':
-    'The data on this device were damaged and put together again from what could be read. Some messages may be missing.',
+    'The data on this device were damaged and put together again from what could be read. Some messages may be missing. The damaged original is kept until you close this notice.',
   'recover.open': 'I have my recovery words',
   'recover.title': 'Get your account back',
   'recover.text':
@@ -272,6 +272,7 @@ export const en = {
     'The key in the system’s keyring cannot be read. Unlock the keyring and start again.',
   'error.bad_account':
     'An ID has 3 to 32 characters: small letters, digits, _ and ., a letter first.',
+  'error.account_lost': 'The account could not be read. Its recovery words bring it back.',
   'error.bad_name': 'This name cannot be used: a name is one line with visible characters.',
   'error.bad_email': 'This is not an e-mail address.',
   'error.bad_password': 'The password needs at least 8 characters.',

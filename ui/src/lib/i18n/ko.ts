@@ -165,7 +165,7 @@ export const ko: Record<Key, string> = {
   'alarm.vault_damaged':
     '이 기기의 데이터 일부가 손상됐어요. 읽을 수 있는 것을 모아 되살릴 수 있어요.',
   'alarm.vault_repaired':
-    '이 기기의 데이터가 손상되어 읽을 수 있는 것으로 되살렸어요. 빠진 메시지가 있을 수 있어요.',
+    '이 기기의 데이터가 손상되어 읽을 수 있는 것으로 되살렸어요. 빠진 메시지가 있을 수 있어요. 손상된 원본은 이 알림을 닫을 때까지 보관해요.',
   'recover.open': '복구 단어가 있어요',
   'recover.title': '계정 되찾기',
   'recover.text':
@@ -270,6 +270,7 @@ export const ko: Record<Key, string> = {
   'error.keyring_unavailable':
     '시스템 열쇠고리를 읽을 수 없어요. 열쇠고리를 열고 다시 시작해 주세요.',
   'error.bad_account': '아이디는 영문 소문자로 시작하는 3~32자예요. 숫자와 _, . 도 쓸 수 있어요.',
+  'error.account_lost': '계정을 읽지 못했어요. 복구 단어로 되찾을 수 있어요.',
   'error.bad_name': '쓸 수 없는 이름이에요. 이름은 한 줄이고, 눈에 보이는 글자가 있어야 해요.',
   'error.bad_email': '이메일 주소가 아니에요.',
   'error.bad_password': '비밀번호는 8자 이상이어야 해요.',
