@@ -24,7 +24,7 @@ use crate::model::{
 };
 use crate::safety;
 use crate::standing::Standing;
-use crate::store::{self, Outgoing, Queued, Store};
+use crate::store::{self, Outgoing, Store};
 
 /// What a person gives to get an account.
 pub struct SignUp {
@@ -478,10 +478,8 @@ impl Client {
             sealed: None,
             created_at: self.store.now(),
         };
-        let (message, line) = match self.store.read(move |vault| store::queue(vault, row)).await? {
-            Queued::New(message, line) => (message, line),
-            Queued::Before(message) => return Ok(message),
-        };
+        let (message, line) = self.store.read(move |vault| store::queue(vault, row)).await?;
+        let Some(line) = line else { return Ok(message) };
         self.events.tell(Event::Message { message: message.clone() });
         self.events.tell(Event::Room { room: line });
         // A full queue means that the engine will look at the outbox anyway.

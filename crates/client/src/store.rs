@@ -435,20 +435,13 @@ pub(crate) fn check_open(vault: &Vault, room: &RoomId) -> Result<(), Error> {
     room_meta(vault, room)?.check_open(&Contacts::read(vault)?)
 }
 
-/// What came of a message for the outbox.
-pub(crate) enum Queued {
-    /// It waits now: the message, and what is shown of its room.
-    New(MessageView, RoomView),
-    /// One with its id was sent, or waits, already.
-    Before(MessageView),
-}
-
-/// Puts a message into the outbox, unless one with its id is there, or was sent.
-pub(crate) fn queue(vault: &Vault, row: OutboxRow) -> Result<Queued, Error> {
+/// Puts a message into the outbox: the message, and what is shown of its room. If one with its id is there, or
+/// was sent, it is that one, and nothing new is shown.
+pub(crate) fn queue(vault: &Vault, row: OutboxRow) -> Result<(MessageView, Option<RoomView>), Error> {
     let (room, id, people) = (row.room, row.id, People::read(vault)?);
     let own = own_account(vault)?;
     if let Some(before) = message(vault, &room, &id)?.filter(|before| before.from == own.as_str()) {
-        return Ok(Queued::Before(before));
+        return Ok((before, None));
     }
     room_meta(vault, &room)?.check_open(&people.contacts)?;
     let mut changes = Changes::new();
@@ -457,7 +450,7 @@ pub(crate) fn queue(vault: &Vault, row: OutboxRow) -> Result<Queued, Error> {
     let message = message(vault, &room, &id)?.ok_or_else(|| Error::not_found("message"))?;
     let meta = room_meta(vault, &room)?;
     let line = room_view(vault, room, meta, &people, &own)?;
-    Ok(Queued::New(message, line))
+    Ok((message, Some(line)))
 }
 
 pub(crate) fn room(vault: &Vault, room: &RoomId) -> Result<RoomView, Error> {

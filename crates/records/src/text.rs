@@ -10,7 +10,7 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 pub fn is_name(text: &str) -> bool {
     let mut before = None;
     let plain = text.chars().all(|c| {
-        let fits = !acts(c) && !(is_hidden(c) && !joins(before, c));
+        let fits = !acts(c) && (!is_hidden(c) || joins(before, c));
         before = Some(c);
         fits
     });
