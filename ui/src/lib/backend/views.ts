@@ -58,8 +58,8 @@ offered_key: OfferedKeyView | null,
  */
 transport: TransportView | null, 
 /**
- * By how many milliseconds this computer's clock is ahead of the relay's; negative if it is behind,
- * none if it is right or not known.
+ * By how many milliseconds this computer's clock is ahead of the relay's, negative if it is behind;
+ * none as long as they agree within two minutes, or nothing is known of the relay's.
  */
 clock_ahead: number | null, };
 
@@ -143,11 +143,11 @@ room: RoomView, } | { "event": "message",
  */
 message: MessageView, } | { "event": "message_gone", 
 /**
- * The room.
+ * Its room.
  */
 room: string, 
 /**
- * The id of the message.
+ * Its id.
  */
 id: string, } | { "event": "presence", 
 /**
@@ -332,7 +332,7 @@ sent_at: number,
  */
 state: MessageState, 
 /**
- * Why it could not be sent, as an error code, if it could not.
+ * Why it could not be sent, as an error code, in the state [`MessageState::Failed`].
  */
 failure: string | null, };
 
@@ -419,17 +419,18 @@ unread: number,
  */
 failed: number, 
 /**
+ * Its place among all rooms, by what arrived last, or waits to be sent: which connection that came
+ * over, and when. Bigger is newer; both numbers are below 2^53.
+ */
+order: [number, number], 
+/**
  * Whether this account has left, or was removed: the history stays, nothing can be written.
  */
 left: boolean, 
 /**
  * Why nothing can be sent at the moment, as an error code, if so (`log_mismatch`, ...).
  */
-blocked: string | null, 
-/**
- * Where it stands in the list: session and time of arrival, the bigger the newer.
- */
-order: [number, number], };
+blocked: string | null, };
 
 /**
  * What two people compare to know that nobody stands between them.
