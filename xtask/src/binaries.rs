@@ -5,7 +5,6 @@
 //! compile most of the tree again.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -57,22 +56,27 @@ struct Profile {
     test: bool,
 }
 
-/// Everything that tests need.
-pub const ALL: &[&str] = &["--bins", "--tests"];
+/// What to compile.
+pub enum Selection {
+    /// All programs and all tests.
+    All,
+    /// These targets' tests, and all programs if the tests start them.
+    Some { tests: Vec<String>, programs: bool },
+}
 
-/// What of [`ALL`] these parts need. A part is a package by its folder's name, or a test target of the
+/// What these parts need. A part is a package by its folder's name, or a test target of the
 /// package `tests`, which starts the programs.
 ///
 /// # Errors
 /// If there is no such part.
-pub fn selection(parts: &[&str]) -> Result<Vec<String>> {
-    let (mut selected, mut known) = (BTreeSet::new(), BTreeSet::new());
+pub fn selection(parts: &[&str]) -> Result<Selection> {
+    let (mut tests, mut known, mut programs) = (BTreeSet::new(), BTreeSet::new(), false);
     for package in graph::packages()? {
         for target in &package.targets {
             let (part, option) = (part(&package.manifest_path, &target.name), target.option());
             if parts.contains(&part.as_str()) {
-                selected.extend(option.iter().cloned());
-                selected.extend(package.starts_programs().then(|| "--bins".to_owned()));
+                tests.extend(option.iter().cloned());
+                programs |= package.starts_programs();
             }
             known.extend(option.map(|_| part));
         }
@@ -81,7 +85,7 @@ pub fn selection(parts: &[&str]) -> Result<Vec<String>> {
         let known: Vec<_> = known.into_iter().collect();
         bail!("there are no tests called {unknown}; there are: ui, {}", known.join(", "));
     }
-    Ok(selected.into_iter().collect())
+    Ok(Selection::Some { tests: tests.into_iter().collect(), programs })
 }
 
 /// What a target is a part of.
@@ -94,10 +98,26 @@ fn part(manifest: &Path, target: &str) -> String {
     if folder == root() { "app".to_owned() } else { name.into_owned() }
 }
 
-/// Builds programs and tests: [`ALL`], or those that are chosen.
-pub fn build(selection: &[impl AsRef<OsStr>]) -> Result<Vec<TestBinary>> {
-    let mut build = cargo(&["build", "--message-format", "json-render-diagnostics"]);
-    build.args(EVERYTHING).args(selection);
+/// Builds programs and tests, and tells where the tests are.
+pub fn build(selection: &Selection) -> Result<Vec<TestBinary>> {
+    match selection {
+        // `build` makes programs and, of what is called tests, the test programs: all at once.
+        Selection::All => compile(cargo(&["build", "--bins", "--tests"])),
+        // Of a library that is chosen by itself it would make the library. `test` makes its tests, and no
+        // programs.
+        Selection::Some { tests, programs } => {
+            if *programs {
+                compile(cargo(&["build", "--bins"]))?;
+            }
+            let mut test = cargo(&["test", "--no-run"]);
+            test.args(tests);
+            compile(test)
+        }
+    }
+}
+
+fn compile(mut build: Command) -> Result<Vec<TestBinary>> {
+    build.args(EVERYTHING).args(["--message-format", "json-render-diagnostics"]);
     println!("$ {}", describe(&build));
     let mut build = build.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let stdout = build.stdout.take().context("stdout of cargo")?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::binaries;
+use crate::binaries::{self, Selection};
 use crate::shell::{root, target};
 
 /// Where generated files stand.
@@ -23,7 +23,7 @@ const WRITERS: &[(&str, &str, &str)] = &[
 
 /// Writes all of them anew.
 pub fn write(screenshots: bool) -> Result<()> {
-    let binaries = binaries::build(&["--tests"])?;
+    let binaries = binaries::build(&Selection::All)?;
     for (package, target, filter) in WRITERS {
         let writer = binaries.iter().find(|binary| binary.part == *package && binary.target == *target);
         let writer = writer.with_context(|| format!("{package} has no test target {target}"))?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::binaries::{self, TestBinary};
+use crate::binaries::{self, Selection, TestBinary};
 use crate::generated::Generated;
 use crate::packages::{self, Need};
 use crate::report::Report;
@@ -80,7 +80,7 @@ impl Run<'_> {
     fn rust(&mut self) -> Result<()> {
         let parts: Vec<&str> = self.only.iter().map(String::as_str).filter(|only| *only != UI).collect();
         let selection = match parts.as_slice() {
-            [] => binaries::ALL.iter().map(ToString::to_string).collect(),
+            [] => Selection::All,
             parts => binaries::selection(parts)?,
         };
         let mut chosen = self.report.step("compile programs and tests", || binaries::build(&selection))?;
