@@ -90,6 +90,8 @@ class Messenger {
 
   #conversations = new Map<string, Conversation>()
   #toastTimer: ReturnType<typeof setTimeout> | undefined
+  /** How many events of each kind came. */
+  readonly #heard = new Map<Event['event'], number>()
   #searches = 0
 
   constructor(private readonly backend: Backend) {}
@@ -168,13 +170,25 @@ class Messenger {
     this.elsewhere = null
   }
 
+  /**
+   * Reads a view, and once more if an event of its kind came meanwhile: the event may be newer than
+   * what was read, and must not give way to it.
+   */
+  async #read<T>(kind: Event['event'], read: () => Promise<T>): Promise<T> {
+    for (let turn = 1; ; turn++) {
+      const heard = this.#heard.get(kind)
+      const view = await read()
+      if (this.#heard.get(kind) === heard || turn === 5) return view
+    }
+  }
+
   /** Reads every view anew. */
   async reload(): Promise<void> {
-    this.client = await this.backend.state()
+    this.client = await this.#read('state', () => this.backend.state())
     if (!this.client.account) return this.#follow()
-    this.friends = await this.backend.friends()
-    this.rooms = await this.backend.rooms()
-    this.presence.show(await this.backend.presence())
+    this.friends = await this.#read('friends', () => this.backend.friends())
+    this.rooms = await this.#read('room', () => this.backend.rooms())
+    this.presence.show(await this.#read('presence', () => this.backend.presence()))
     if (this.conversation) await this.#fill(this.conversation)
     this.#follow()
   }
@@ -217,7 +231,7 @@ class Messenger {
   /** Connects to the server of a link. */
   async connect(link: string): Promise<void> {
     await this.backend.connect(link)
-    this.client = await this.backend.state()
+    this.client = await this.#read('state', () => this.backend.state())
     this.choosingServer = false
   }
 
@@ -367,6 +381,7 @@ class Messenger {
   }
 
   #on(event: Event): void {
+    this.#heard.set(event.event, (this.#heard.get(event.event) ?? 0) + 1)
     switch (event.event) {
       case 'state': {
         const begins = !this.account && event.state.account !== null

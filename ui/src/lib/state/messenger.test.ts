@@ -1,6 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest'
 
-import { messageView, roomView } from '../../test/views'
+import { clientState, messageView, roomView } from '../../test/views'
 import type { Event } from '../backend/views'
 import { Conversation, messenger } from './messenger.svelte'
 
@@ -52,4 +52,19 @@ test('nobody takes the place of another message by its id', () => {
   conversation.take(messageView({ id: 'own', from: 'alice', seq: null, state: 'pending' }))
   conversation.take(messageView({ id: 'own', from: 'alice', seq: 4, state: 'stored' }))
   expect(conversation.lines.map((line) => line.seq)).toEqual([1, 2, 3, 4])
+})
+
+test('an event that comes while a view is read does not give way to it', async () => {
+  const state = (connection: 'connected' | 'online') => clientState({ connection })
+  const replies = [state('connected'), state('online')]
+  const asked = vi.fn(() => {
+    const reply = replies.shift()!
+    // The relay answers between the reading of the first view and its arrival here.
+    if (reply.connection === 'connected') backend.tell({ event: 'state', state: state('online') })
+    return Promise.resolve(reply)
+  })
+  Object.assign(backend, { state: asked })
+  await messenger.reload()
+  expect(messenger.client?.connection).toBe('online')
+  expect(asked).toHaveBeenCalledTimes(2)
 })
