@@ -62,7 +62,7 @@ pub struct InvitationView {
 impl From<mildam_protocol::link::Invitation> for InvitationView {
     fn from(invitation: mildam_protocol::link::Invitation) -> Self {
         Self {
-            address: invitation.link.address(),
+            address: invitation.link.shown_address(),
             fingerprint: invitation.link.fingerprint().to_string(),
             link: invitation.link.to_string(),
             account: invitation.account.map(|account| account.to_string()),

@@ -293,7 +293,7 @@ pub(crate) fn server_view(link: &str) -> Result<ServerView, Error> {
     let parsed: mildam_protocol::ServerLink = link.parse()?;
     Ok(ServerView {
         link: parsed.to_string(),
-        address: parsed.address(),
+        address: parsed.shown_address(),
         fingerprint: parsed.fingerprint().to_string(),
     })
 }

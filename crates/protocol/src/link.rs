@@ -63,17 +63,13 @@ impl ServerLink {
     /// # Errors
     /// [`LinkError::Address`] for a host that cannot stand in a link.
     pub fn new(host: &str, port: u16, fingerprint: Hash) -> Result<Self, LinkError> {
-        let named = !host.is_empty()
-            && host.len() <= 253
-            && host.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_'));
-        let ipv6 = host.parse::<std::net::Ipv6Addr>().is_ok();
-        if port == 0 || !(named || ipv6) {
-            return Err(LinkError::Address);
+        match host_name(host) {
+            Some(host) if port != 0 => Ok(Self { host, port, fingerprint }),
+            _ => Err(LinkError::Address),
         }
-        Ok(Self { host: host.to_ascii_lowercase(), port, fingerprint })
     }
 
-    /// Host, without brackets.
+    /// Host, without brackets, in the one form of [`host_name`].
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -94,11 +90,20 @@ impl ServerLink {
     /// `host:port`, with brackets around an IPv6 address.
     #[must_use]
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
+        self.address_of(&self.host)
+    }
+
+    /// The same for people: a name with letters beyond ASCII as they write it.
+    #[must_use]
+    pub fn shown_address(&self) -> String {
+        match idna::domain_to_unicode(&self.host) {
+            (shown, Ok(())) => self.address_of(&shown),
+            _ => self.address(),
         }
+    }
+
+    fn address_of(&self, host: &str) -> String {
+        if host.contains(':') { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
     }
 }
 
@@ -108,12 +113,31 @@ impl fmt::Display for ServerLink {
     }
 }
 
+/// A host in the one form in which names are compared, looked up and certified: ASCII (UTS 46, so 밀담.한국 is
+/// xn--...), lower case, without the dot that may stand at the end; addresses as they are. None for what is no
+/// host, or has more than 253 characters.
+#[must_use]
+pub fn host_name(text: &str) -> Option<String> {
+    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Some(text.to_ascii_lowercase());
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let name = if name.is_ascii() { name.to_ascii_lowercase() } else { idna::domain_to_ascii(name).ok()? };
+    let fits = !name.is_empty()
+        && !name.ends_with('.')
+        && name.len() <= 253
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_'));
+    fits.then_some(name)
+}
+
 impl FromStr for ServerLink {
     type Err = LinkError;
 
-    /// Reads a link. White space around it, as pasting brings along, is not an error.
+    /// Reads a link, also out of what people paste: with words, brackets or quotes around it, broken over lines,
+    /// or with `%23` for `#`.
     fn from_str(text: &str) -> Result<Self, LinkError> {
-        let (scheme, rest) = split_scheme(text)?;
+        let pasted = pasted(text);
+        let (scheme, rest) = split_scheme(pasted.as_deref().unwrap_or(text))?;
         if scheme != Scheme::Mildam {
             return Err(LinkError::Scheme);
         }
@@ -151,9 +175,10 @@ impl fmt::Display for Invitation {
 impl FromStr for Invitation {
     type Err = LinkError;
 
-    /// Reads either form, with or without an account. White space around it is not an error.
+    /// Reads either form, with or without an account, out of what people paste as [`ServerLink`] does.
     fn from_str(text: &str) -> Result<Self, LinkError> {
-        let (scheme, rest) = split_scheme(text)?;
+        let pasted = pasted(text);
+        let (scheme, rest) = split_scheme(pasted.as_deref().unwrap_or(text))?;
         let (address, fragment) = rest.split_once('#').ok_or(LinkError::Fingerprint)?;
         let (fingerprint, account) = match fragment.split_once('/') {
             Some((fingerprint, account)) => (fingerprint, Some(account)),
@@ -163,6 +188,40 @@ impl FromStr for Invitation {
         let account = account.map(|account| account.parse().map_err(|_| LinkError::Account)).transpose()?;
         Ok(Self { link, account })
     }
+}
+
+/// Characters of a fingerprint.
+const FINGERPRINT: usize = 43;
+/// More than any link, in characters.
+const LONGEST: usize = 400;
+
+/// The link in a text: from its scheme on, without what cannot be seen and without the white space that breaks it
+/// over lines, up to the end of the fingerprint, and of the account behind it. None if there is none.
+fn pasted(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let begin = ["mildam://", "https://"].iter().filter_map(|scheme| lower.find(scheme)).min()?;
+    let text = text.get(begin..)?.replace("%23", "#");
+    let seen = |c: &char| !matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' | '\u{ad}');
+    let mut rest = text.chars().filter(seen).take(LONGEST).peekable();
+    let mut link = String::new();
+    while let Some(c) = rest.next_if(|c| *c != '#') {
+        if !c.is_whitespace() {
+            link.push(c);
+        }
+    }
+    link.push(rest.next()?);
+    let mut found = 0;
+    while found < FINGERPRINT {
+        let c = rest.next()?;
+        if !c.is_whitespace() {
+            link.push(c);
+            found += 1;
+        }
+    }
+    if rest.peek() == Some(&'/') {
+        link.extend(rest.take_while(|c| !c.is_whitespace() && !"<>()[]{}\"'“”‘’«»「」『』,;".contains(*c)));
+    }
+    Some(link)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -230,6 +289,56 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_found_in_what_people_paste() {
+        let link = ServerLink::new("relay.example.org", 7747, Hash::from_bytes([9; 32])).unwrap();
+        let written = link.to_string();
+        let (first, last) = written.split_at(40);
+        for pasted in [
+            format!("<{written}>"),
+            format!("{written}."),
+            format!("\u{201c}{written}\u{201d}"),
+            format!("\u{200b}{written}\u{200b}"),
+            format!("\u{a0}{written}\u{a0}"),
+            format!("{first}\n{last}"),
+            format!("{first}\r\n  {last}"),
+            format!("여기로 오세요: {written} 고마워요!"),
+            format!("[the relay]({written})"),
+            written.replace('#', "%23"),
+            written.replace("/#", "#"),
+            written.replacen("mildam", "Mildam", 1),
+            written.replace("example.org", "example.org."),
+        ] {
+            assert_eq!(pasted.parse::<ServerLink>(), Ok(link.clone()), "{pasted:?}");
+            let invitation = Invitation { link: link.clone(), account: None };
+            assert_eq!(pasted.parse::<Invitation>(), Ok(invitation), "{pasted:?}");
+        }
+        let named = Invitation { link, account: Some("alice".parse().unwrap()) };
+        assert_eq!(format!("({named}), bye").parse::<Invitation>(), Ok(named));
+    }
+
+    #[test]
+    fn a_host_may_have_letters_of_any_script() {
+        let link = ServerLink::new("밀담.Example", 7747, Hash::from_bytes([9; 32])).unwrap();
+        assert_eq!(link.host(), "xn--jk1bo5o.example");
+        assert_eq!(link.shown_address(), "밀담.example:7747");
+        let typed = link.to_string().replace("xn--jk1bo5o", "밀담");
+        assert_eq!(typed.parse::<ServerLink>(), Ok(link));
+        for (name, host) in [
+            ("bücher.example", Some("xn--bcher-kva.example")),
+            ("localhost.", Some("localhost")),
+            ("FE80::1", Some("fe80::1")),
+            (".", None),
+            ("a..", None),
+            ("", None),
+            ("a b", None),
+            ("relay:7747", None),
+            ("https://relay", None),
+        ] {
+            assert_eq!(host_name(name).as_deref(), host, "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_link_is_told_apart() {
         let fingerprint = Hash::from_bytes([9; 32]).to_string();
         let read = |text: &str| text.parse::<ServerLink>();
@@ -237,7 +346,7 @@ mod tests {
         assert_eq!(read("https://a:1/#x"), Err(LinkError::Scheme));
         assert_eq!(read("mildam://a:1"), Err(LinkError::Fingerprint));
         assert_eq!(read("mildam://a:1/#abc"), Err(LinkError::Fingerprint));
-        for address in ["", "a", "a:", "a:0", "a:70000", "a/b:1", "::1:5", "[::1:5", "밀담:1", ":5"] {
+        for address in ["", "a", "a:", "a:0", "a:70000", "a/b:1", "::1:5", "[::1:5", ":5"] {
             let text = format!("mildam://{address}/#{fingerprint}");
             assert_eq!(read(&text), Err(LinkError::Address), "{text}");
         }
@@ -289,7 +398,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_invitation_reads_back_as_it_was_written(
-            host in "[a-z0-9][a-z0-9._-]{0,30}|::[0-9a-f]{1,4}",
+            host in "[a-z0-9]([a-z0-9._-]{0,29}[a-z0-9_-])?|::[0-9a-f]{1,4}",
             port in 1..=u16::MAX,
             fingerprint: [u8; 32],
             account in proptest::option::of("[a-z][a-z0-9_.]{2,31}"),

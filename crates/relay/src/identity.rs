@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use mildam_protocol::link::host_name;
 use mildam_protocol::password::ServerKeys;
 use mildam_protocol::set_up::ServerKey;
 use zeroize::Zeroizing;
@@ -85,7 +86,8 @@ pub(crate) fn names(host: Option<&str>, given: &[String]) -> Vec<String> {
     let mut names = Vec::new();
     for name in given.chain(machine).chain(LOCAL) {
         // Each in the one form in which it can be read back from a certificate.
-        let name = name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |ip| ip.to_string());
+        let written = || host_name(name).unwrap_or_else(|| name.to_ascii_lowercase());
+        let name = name.parse::<IpAddr>().map_or_else(|_| written(), |ip| ip.to_string());
         if !names.contains(&name) {
             names.push(name);
         }
