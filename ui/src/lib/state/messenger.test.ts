@@ -55,7 +55,7 @@ test('nobody takes the place of another message by its id', () => {
 })
 
 test('an event that comes while a view is read does not give way to it', async () => {
-  const state = (connection: 'connected' | 'online') => clientState({ connection })
+  const state = (connection: 'connected' | 'online') => clientState({ connection, account: null })
   const replies = [state('connected'), state('online')]
   const asked = vi.fn(() => {
     const reply = replies.shift()!
