@@ -171,10 +171,7 @@ impl<'a> Draft<'a> {
         };
         let to = self.bucket_number(room, period)?;
         self.put_in(to, &key, &line.encode())?;
-        match &line.text {
-            Some(text) => self.post(to, &line, &Fingerprints::of_text(text)),
-            None => Ok(()),
-        }
+        self.post_again(to, &line)
     }
 
     /// Removes an emptied bucket: its postings and its key.
@@ -190,6 +187,28 @@ impl<'a> Draft<'a> {
         }
         self.directory.remove_bucket(number);
         Ok(())
+    }
+
+    /// Removes some blocks of postings, wherever they lie: whether there were any.
+    pub(crate) fn remove_postings(&mut self, limit: usize) -> Result<bool, VaultError> {
+        let blocks = KeyRange::prefix(RowKey::new(Table::Postings).as_bytes());
+        let mut found = Vec::new();
+        self.rows.scan_sealed(&blocks, Direction::Up, &mut |key, _| {
+            found.push(RowKey::found(Table::Postings, key));
+            Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        for key in &found {
+            self.rows.remove(&mut self.batch, key)?;
+        }
+        Ok(!found.is_empty())
+    }
+
+    /// Posts a line that is there already, in the bucket that seals it.
+    pub(crate) fn post_again(&mut self, bucket: BucketNumber, line: &HistoryRow) -> Result<(), VaultError> {
+        match &line.text {
+            Some(text) => self.post(bucket, line, &Fingerprints::of_text(text)),
+            None => Ok(()),
+        }
     }
 
     /// Writes all buckets' rows as this version writes them.

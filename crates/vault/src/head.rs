@@ -24,7 +24,7 @@ use crate::sum::Sums;
 
 /// The format of tables and rows together. A store with a higher one is refused, one with a lower
 /// one is brought to this by [`crate::migrate`].
-pub(crate) const FORMAT: u64 = 2;
+pub(crate) const FORMAT: u64 = 3;
 
 /// The one row that every store has: `field(format) || field(commits) || field(state key
 /// generation) || field(rotated at) || field(state sum) || field(history sum)`.
@@ -75,7 +75,7 @@ impl HeadRow {
         // Format 1 knew no other state key than the first.
         let (state_generation, rotated_at) = match format {
             1 => (1, 0),
-            FORMAT => (fields.integer()?, fields.integer()?),
+            2 | FORMAT => (fields.integer()?, fields.integer()?),
             _ => return None,
         };
         Some(Self { format, commits, state_generation, rotated_at, sums: Sums::read(fields)? })
@@ -125,8 +125,10 @@ mod tests {
     fn a_newer_store_is_told_from_a_damaged_one() {
         let row = HeadRow { commits: 7, rotated_at: 9, ..HeadRow::empty(3) };
         assert_eq!(HeadRow::decode(&row.encode()).unwrap(), row);
-        let newer = Canonical::element().integer(3).text("more").into_bytes();
-        assert!(matches!(HeadRow::decode(&newer), Err(VaultError::Newer { found: 3 })));
+        let earlier = HeadRow { format: 2, ..row };
+        assert_eq!(HeadRow::decode(&earlier.encode()).unwrap(), earlier);
+        let newer = Canonical::element().integer(4).text("more").into_bytes();
+        assert!(matches!(HeadRow::decode(&newer), Err(VaultError::Newer { found: 4 })));
         let none = Canonical::element().integer(0).into_bytes();
         assert_eq!(HeadRow::decode(&none).unwrap_err().code(), "vault_damaged");
         let error = HeadRow::decode(&row.encode()[..30]).unwrap_err();
