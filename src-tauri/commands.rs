@@ -35,6 +35,7 @@ pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'stat
         account::recover,
         account::dismiss,
         account::log_out,
+        account::recovery_words,
         account::confirm_recovery_words,
         contacts::contact,
         contacts::set_verified,

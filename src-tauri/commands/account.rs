@@ -1,6 +1,6 @@
 //! Getting an account, and a session.
 
-use mildam_client::{AccountView, ClientState, Notice, Recover, ServerView, SignUp};
+use mildam_client::{AccountView, ClientState, Notice, Recover, RecoveryWordsView, ServerView, SignUp};
 use tauri::State;
 use zeroize::Zeroizing;
 
@@ -61,6 +61,11 @@ pub(crate) async fn dismiss(shell: State<'_, Shell>, notice: Notice) -> Answer<(
 #[tauri::command]
 pub(crate) async fn log_out(shell: State<'_, Shell>) -> Answer<()> {
     Ok(shell.client().await?.log_out().await?)
+}
+
+#[tauri::command]
+pub(crate) async fn recovery_words(shell: State<'_, Shell>) -> Answer<Option<RecoveryWordsView>> {
+    Ok(shell.client().await?.recovery_words().await?)
 }
 
 #[tauri::command]

@@ -110,7 +110,7 @@ fn a_vault_opens_with_its_passphrase_and_for_one_process() -> Outcome {
     assert_eq!(output.status.code(), Some(1));
     ensure!(String::from_utf8_lossy(&output.stderr).contains("\"wrong_passphrase\""), "{output:?}");
     let listener = alice.listen()?;
-    assert_eq!(alice.refused(&["room", "list"])?, (1, "vault_locked".to_owned()));
+    assert_eq!(alice.refused(&["vault", "repair"])?, (1, "vault_locked".to_owned()));
     listener.kill()?;
     alice.done(&["room", "list"]).map(drop)
 }

@@ -99,3 +99,24 @@ fn strangers_to_a_room_can_do_nothing_in_it() -> Outcome {
     }
     Ok(())
 }
+
+// REQ C3: an owner who leaves hands the group over, so that it can grow on.
+#[test]
+fn a_group_is_not_left_without_an_owner() -> Outcome {
+    let scene = Scene::start()?;
+    let (alice, bob, carol) = (scene.alice()?, scene.bob()?, scene.carol()?);
+    scene.befriend(&alice, &bob)?;
+    scene.befriend(&bob, &carol)?;
+    let room = alice.room(&["room", "create", "--name", "독서", "bob"])?;
+    bob.done(&["sync"])?;
+    assert_eq!(bob.refused(&["room", "invite", &room, "carol"])?, (1, "forbidden".to_owned()));
+    alice.done(&["room", "leave", &room])?;
+    bob.done(&["room", "invite", &room, "carol"])?;
+    bob.done(&["send", &room, "이제 둘이서"])?;
+    carol.done(&["sync"])?;
+    assert_eq!(texts(&carol, &room)?, ["이제 둘이서"]);
+    // The last one leaves nobody behind.
+    carol.done(&["room", "leave", &room])?;
+    bob.done(&["room", "leave", &room])?;
+    Ok(())
+}

@@ -5,6 +5,8 @@ mod malicious;
 mod peer;
 mod secrecy;
 mod set_up;
+#[cfg(target_os = "linux")]
+mod storage;
 
 /// Every failure is an error with its story, so that tests read as what they show.
 type Outcome = anyhow::Result<()>;

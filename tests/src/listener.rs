@@ -1,7 +1,7 @@
-//! `mildam listen`, and waiting for what it tells.
+//! `mildam listen` or `mildam bot`, and waiting for what it tells.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
@@ -10,10 +10,12 @@ use serde_json::Value;
 
 use crate::PATIENCE;
 
-/// A `mildam listen` that runs. It is killed when this is dropped.
+/// A `mildam listen` or `mildam bot` that runs. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Listener {
     child: Child,
+    /// Where it can be told something.
+    stdin: Option<ChildStdin>,
     events: Receiver<Value>,
     /// All events so far, for the report if one never comes.
     seen: Vec<Value>,
@@ -24,13 +26,26 @@ impl Listener {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(mut command: Command) -> Result<Self> {
+    pub fn start(command: Command) -> Result<Self> {
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// The same for one that can be told something.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_bot(command: Command) -> Result<Self> {
+        Self::start_with(command, Stdio::piped())
+    }
+
+    fn start_with(mut command: Command, stdin: Stdio) -> Result<Self> {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .context("cannot start mildam listen")?;
+        let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("stdout of mildam listen")?;
         let (sender, events) = channel();
         std::thread::spawn(move || {
@@ -41,7 +56,7 @@ impl Listener {
                 }
             }
         });
-        Ok(Self { child, events, seen: Vec::new() })
+        Ok(Self { child, stdin, events, seen: Vec::new() })
     }
 
     /// Waits until the connection is there and the account logged in.
@@ -90,6 +105,48 @@ impl Listener {
         self.wait(&format!("{id} being {state}"), |event| {
             (is(event, "id", id) && is(event, "state", state)).then_some(())
         })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes a line to its standard input.
+    ///
+    /// # Errors
+    /// If it does not read it.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("it has no standard input")?;
+        writeln!(stdin, "{line}").context("it does not read its standard input")
+    }
+
+    /// Waits for the answer to the command with this id.
+    ///
+    /// # Errors
+    /// If none comes.
+    pub fn wait_answer(&mut self, id: &Value) -> Result<Value> {
+        self.wait(&format!("the answer to {id}"), |event| {
+            (is(event, "event", "answer") && event.get("id") == Some(id)).then(|| event.clone())
+        })
+    }
+
+    /// Ends its standard input, waits until it has ended, and tells its exit code.
+    ///
+    /// # Errors
+    /// If a signal ended it.
+    pub fn finish(mut self) -> Result<i32> {
+        drop(self.stdin.take());
+        // It may say more; it has said all when its standard output ends.
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.seen.push(event);
+        }
+        if Instant::now() >= deadline {
+            bail!("it does not end, and said {:#?}", self.seen);
+        }
+        self.child.wait()?.code().context("it was ended by a signal")
     }
 
     /// Ends it at once (SIGKILL).

@@ -148,6 +148,16 @@ impl Person {
         Ok(listener)
     }
 
+    /// Starts `mildam bot`, and waits until it is online.
+    ///
+    /// # Errors
+    /// If it does not come online.
+    pub fn bot(&self) -> Result<Listener> {
+        let mut bot = Listener::start_bot(self.command(&["bot"])?)?;
+        bot.wait_online()?;
+        Ok(bot)
+    }
+
     /// The room with a friend, made if there is none.
     ///
     /// # Errors

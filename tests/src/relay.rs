@@ -1,8 +1,10 @@
 //! A relay process.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, bail};
@@ -27,7 +29,7 @@ impl Relay {
     /// # Errors
     /// If it does not say that it is ready.
     pub fn start(data: &Path) -> Result<Self> {
-        Self::serve(data, "127.0.0.1:0", "127.0.0.1:0")
+        Self::serve(data, &free_address()?, &free_address()?)
     }
 
     fn serve(data: &Path, tls: &str, plain: &str) -> Result<Self> {
@@ -94,6 +96,40 @@ impl Relay {
         Ok(())
     }
 
+    /// Stops it, and starts it again at other ports.
+    ///
+    /// # Errors
+    /// If it does not stop cleanly, or does not say that it is ready.
+    pub fn move_away(&mut self) -> Result<()> {
+        self.stop()?;
+        *self = Self::start(&self.data.clone())?;
+        Ok(())
+    }
+
+    /// Starts it again with this address for TLS.
+    ///
+    /// # Errors
+    /// If it does not say that it is ready.
+    pub fn restart_at(&mut self, tls: &str) -> Result<()> {
+        *self = Self::serve(&self.data.clone(), tls, &free_address()?)?;
+        Ok(())
+    }
+
+    /// Stops it, gives it another server key, and starts it again at the same ports.
+    ///
+    /// # Errors
+    /// If any of that fails.
+    pub fn replace_server_key(&mut self) -> Result<()> {
+        self.stop()?;
+        let mut command = Command::new(program("mildam-relay")?);
+        command.args(["cert", "replace-server-key", "--data"]).arg(&self.data).stdin(Stdio::null());
+        let output = command.output().context("cannot run mildam-relay cert")?;
+        if !output.status.success() {
+            bail!("the server key was not replaced: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        self.restart()
+    }
+
     /// Starts it again, at the same ports, with nobody at the other end of what it says and logs.
     ///
     /// # Errors
@@ -123,6 +159,23 @@ impl Relay {
         self.stop()?;
         self.process.log()
     }
+}
+
+/// An address that nobody uses, at a port that systems give to no outgoing connection: a relay that stops
+/// must find its ports free when it comes back.
+fn free_address() -> Result<String> {
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Programs of tests that run at the same time begin far from each other.
+    let begin = std::process::id().wrapping_mul(97);
+    for _ in 0..1_000 {
+        let at = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let address = format!("127.0.0.1:{}", PORTS.start + at);
+        if TcpListener::bind(&address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no free port was found")
 }
 
 /// The command that serves at these addresses.

@@ -108,6 +108,7 @@ pub const PACKAGES: &[Package] = &[
     ),
     Package::new(Need::Test, "a message bus", ["dbus-x11", "dbus-x11", "dbus"], Sign::Program("dbus-daemon")),
     Package::new(Need::Test, "a window manager", ["openbox"; 3], Sign::Program("openbox")),
+    Package::new(Need::Test, "refuses system calls", ["strace"; 3], Sign::Program("strace")),
     Package::new(Need::Test, "types keys", ["xdotool"; 3], Sign::Program("xdotool")),
     Package::new(
         Need::Test,

@@ -2,13 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args as ClapArgs, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+use crate::input::StdinNeed;
+use crate::output::Failure;
 
 /// Mildam on the command line: private talk for scripts, bots and tests.
 ///
 /// The vault's passphrase comes from MILDAM_PASSPHRASE or, without it, from the system's keyring.
-/// Exit codes: 0 done, 1 refused, 2 usage, 3 offline. A message that waits for a connection is done:
-/// it says so, and goes out later.
+/// Exit codes: 0 done, 1 refused, 2 usage, 3 offline, 4 the disk is full or failing, or what is stored is
+/// damaged. A message that waits for a connection is done:
+/// it says so, and goes out later. While `mildam listen` or `mildam bot` runs, the other commands of the
+/// same account are carried out there, and answer as ever.
 #[derive(Parser)]
 #[command(name = "mildam", version)]
 pub(crate) struct Args {
@@ -22,12 +28,38 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+impl Args {
+    /// Whether everything is to be told in JSON.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json || matches!(self.command, Command::Bot)
+    }
+
+    /// Reads a command line without its program that somebody else gave to this process. This process's
+    /// environment names no folder for it.
+    pub(crate) fn read(line: &[String]) -> Result<Self, Failure> {
+        // The text of `--help` is an answer too, but none that a program expects.
+        let usage = |error: clap::Error| Failure::Usage(error.render().to_string().trim_end().to_owned());
+        let line = ["mildam"].into_iter().chain(line.iter().map(String::as_str));
+        let matches = Self::command().try_get_matches_from(line).map_err(usage)?;
+        let mut args = Self::from_arg_matches(&matches).map_err(usage)?;
+        if matches.value_source("home") != Some(ValueSource::CommandLine) {
+            args.home = None;
+        }
+        Ok(args)
+    }
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Connects to the server of a link, and remembers it.
     Connect {
         /// mildam://host:port/#fingerprint
         link: String,
+    },
+    /// The server, its addresses, and what to do if it shows another key.
+    Server {
+        #[command(subcommand)]
+        change: Option<Server>,
     },
     /// Makes an account.
     Signup {
@@ -167,8 +199,33 @@ pub(crate) enum Command {
         #[command(subcommand)]
         change: Option<Sessions>,
     },
-    /// Prints events until stopped.
+    /// Prints events until stopped. Other commands of the same account work beside it.
     Listen,
+    /// Prints events as JSON, and carries out what standard input says, until that ends.
+    ///
+    /// A line of standard input is {"id":"1","args":["send","ROOM","hello"]}, with "stdin":"..." for
+    /// a command that reads it. The answer is a line like the events:
+    /// {"event":"answer","id":"1","exit":0,"output":[...],"error":null}. Commands run beside each other.
+    Bot,
+}
+
+impl Command {
+    /// Whether it can be carried out only by a process that has the vault for itself.
+    pub(crate) const fn is_alone(&self) -> bool {
+        matches!(self, Self::Listen | Self::Bot | Self::Vault(Vault::Repair))
+    }
+
+    /// How much of standard input it reads.
+    pub(crate) const fn stdin_need(&self) -> StdinNeed {
+        match self {
+            Self::Signup { .. } | Self::Login { .. } | Self::Vault(Vault::Protect { keyring: false }) => {
+                StdinNeed::Lines(1)
+            }
+            Self::Recover { .. } => StdinNeed::Lines(2),
+            Self::Send { text: None, .. } => StdinNeed::Everything,
+            _ => StdinNeed::Nothing,
+        }
+    }
 }
 
 /// How far a message has come.
@@ -201,6 +258,27 @@ pub(crate) enum Outbox {
         /// The message's id.
         #[arg(allow_hyphen_values = true)]
         id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Server {
+    /// Decides about another server key that the server's address shows.
+    ///
+    /// Ask the person who runs the server, by another way, for the fingerprint of the new key. Give it with
+    /// --take: nothing is taken but that key, and only if the address shows it.
+    Decide {
+        /// The fingerprint of the new key: it replaces the known one.
+        #[arg(long, value_name = "FINGERPRINT", required_unless_present = "keep", conflicts_with = "keep")]
+        take: Option<String>,
+        /// The known key stays: nothing is sent to that address until it shows the known key again.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Forgets an address of the server, if others are known.
+    Forget {
+        /// Host and port, as `mildam server` shows them.
+        address: String,
     },
 }
 
@@ -338,4 +416,33 @@ pub(crate) struct Password {
     /// Take the password from the first line of standard input.
     #[arg(long, required = true)]
     pub(crate) password_stdin: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &[&str]) -> Result<Args, Failure> {
+        Args::read(&line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_line_of_somebody_else_is_read_like_ones_own() {
+        let args = read(&["send", "ROOM", "--stdin", "--id", "KEY"]).ok().unwrap();
+        assert_eq!(args.command.stdin_need(), StdinNeed::Everything);
+        assert!(!args.command.is_alone() && args.home.is_none());
+        let args = read(&["whoami", "--home", "elsewhere"]).ok().unwrap();
+        assert_eq!(args.home, Some(PathBuf::from("elsewhere")));
+        assert_eq!(args.command.stdin_need(), StdinNeed::Nothing);
+        assert!(read(&["vault", "repair"]).ok().unwrap().command.is_alone());
+    }
+
+    #[test]
+    fn what_cannot_be_read_never_ends_this_process() {
+        for line in [&[] as &[&str], &["dance"], &["--help"], &["send", "--help"], &["--version"], &["send"]]
+        {
+            let Some(Failure::Usage(text)) = read(line).err() else { panic!("{line:?}") };
+            assert!(!text.is_empty() && !text.contains('\u{1b}'), "{text}");
+        }
+    }
 }

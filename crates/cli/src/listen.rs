@@ -4,33 +4,32 @@ use mildam_client::{Client, Event, EventStream, MessageState};
 use serde_json::json;
 
 use crate::output::{Failure, Output, message_json};
+use crate::printer::Printer;
 
-/// Prints events until SIGINT or SIGTERM.
-pub(crate) async fn listen(client: &Client, mut events: EventStream, output: &Output) -> Result<(), Failure> {
-    if output.is_json() {
-        // The first line says that from here on nothing is missed.
-        let state = client.state().await?;
-        output.json(&json!({"event": "state", "state": state}))?;
+/// Prints events until nobody reads them.
+pub(crate) async fn listen(client: &Client, mut events: EventStream, json: bool) -> Result<(), Failure> {
+    let (page, mut printer) = (Output::kept(json), Printer::new());
+    if json {
+        tell_state(client, &page).await?;
+        printer.print(&page).await?;
     }
-    let stop = stopped();
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop => return Ok(()),
-            event = events.next() => match event {
-                Some(event) => {
-                    tell(&event, output)?;
-                    if output.is_gone() {
-                        return Ok(());
-                    }
-                }
-                None => return Ok(()),
-            },
+    while let Some(event) = events.next().await {
+        tell(&event, &page)?;
+        printer.print(&page).await?;
+        if printer.is_gone() {
+            break;
         }
     }
+    Ok(())
 }
 
-fn tell(event: &Event, output: &Output) -> Result<(), Failure> {
+/// The first line says that from here on nothing is missed.
+pub(crate) async fn tell_state(client: &Client, output: &Output) -> Result<(), Failure> {
+    let state = client.state().await?;
+    output.json(&json!({"event": "state", "state": state}))
+}
+
+pub(crate) fn tell(event: &Event, output: &Output) -> Result<(), Failure> {
     match event {
         Event::Message { message } if output.is_json() => {
             let mut line = message_json(message);
@@ -51,7 +50,8 @@ fn tell(event: &Event, output: &Output) -> Result<(), Failure> {
     }
 }
 
-async fn stopped() {
+/// Ends at SIGINT or SIGTERM.
+pub(crate) async fn stopped() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

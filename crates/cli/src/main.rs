@@ -1,16 +1,31 @@
 //! `mildam`: the messenger for scripts, bots and tests.
 
 mod args;
+mod bot;
+mod frame;
+mod guest;
+mod host;
+mod input;
+mod key;
 mod listen;
 mod output;
+mod printer;
 mod run;
+mod socket;
+mod task;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
+/// How long to wait, at the end, for what a thread still writes.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
+    // First of all, while there is one thread only. If it fails, there is no way to say so yet.
+    let key = key::Key::of_process();
     let args = args::Args::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("MILDAM_LOG"))
@@ -22,7 +37,11 @@ fn main() -> ExitCode {
     // What this program makes is its owner's alone, whatever libraries would do.
     #[cfg(unix)]
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    let output = output::Output::new(args.json);
+    let output = output::Output::of_process(args.is_json());
+    let key = match key {
+        Ok(key) => key,
+        Err(failure) => return ExitCode::from(output.failure(&failure)),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -30,8 +49,17 @@ fn main() -> ExitCode {
             return ExitCode::from(output::REFUSED);
         }
     };
-    match runtime.block_on(run::run(args, &output)) {
-        Ok(()) => ExitCode::SUCCESS,
+    // Commands that are carried out for others run beside each other in this thread.
+    let commands = tokio::task::LocalSet::new();
+    let exit = match commands.block_on(&runtime, run::run(args, key, &output)) {
+        Ok(exit) => exit,
         Err(failure) => output.failure(&failure),
+    };
+    {
+        let _inside = runtime.enter();
+        drop(commands);
     }
+    // Where nobody reads standard output, a thread may wait there for ever.
+    runtime.shutdown_timeout(LAST_WRITES);
+    ExitCode::from(exit)
 }

@@ -1,15 +1,15 @@
 //! What is printed: for people, or as JSON for programs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
-use std::process::ExitCode;
 
 use mildam_client::text::{harmless, one_line};
 use mildam_client::{
-    ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, PresenceView, RoomView,
+    ClientState, ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, PresenceView, RoomView,
     SearchHit, SessionView, TrustView,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// The server, the vault or a rule refused it.
@@ -18,6 +18,8 @@ pub(crate) const REFUSED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// The server cannot be reached.
 pub(crate) const OFFLINE: u8 = 3;
+/// What is stored here cannot be written or read: the disk is full, or failing, or the vault is damaged.
+pub(crate) const STORAGE: u8 = 4;
 
 /// Why a command was not done.
 #[derive(Debug)]
@@ -30,6 +32,33 @@ pub(crate) enum Failure {
     Usage(String),
     /// Standard input or output failed.
     Io(std::io::Error),
+    /// Another process of this account has the vault, and could not be asked.
+    Host {
+        /// For programs.
+        code: &'static str,
+        /// For people.
+        message: &'static str,
+    },
+}
+
+impl Failure {
+    /// The other process does not understand this one.
+    pub(crate) const fn other_version() -> Self {
+        let message = "The process that has this vault open is of another version of Mildam: start it anew.";
+        Self::Host { code: "other_version", message }
+    }
+
+    /// The other process ended.
+    pub(crate) const fn host_gone() -> Self {
+        let message = "The process that has this vault open ended before it answered: it may have done it.";
+        Self::Host { code: "host_gone", message }
+    }
+
+    /// More than can be asked for.
+    pub(crate) const fn too_long() -> Self {
+        let message = "That is too much: at most 1 MiB can be given to the process that has this vault open.";
+        Self::Host { code: "too_long", message }
+    }
 }
 
 impl From<Error> for Failure {
@@ -44,28 +73,55 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// Something that was printed, and where.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Line {
+    Out(String),
+    Err(String),
+}
+
+enum Sink {
+    /// This process's own standard output and error.
+    Process,
+    /// Kept for whoever asked for the command.
+    Kept(RefCell<Vec<Line>>),
+}
+
 pub(crate) struct Output {
     json: bool,
+    sink: Sink,
     /// Whoever read has gone, as `head` does: nothing more is printed, and what is done is done.
     gone: Cell<bool>,
 }
 
 impl Output {
-    pub(crate) const fn new(json: bool) -> Self {
-        Self { json, gone: Cell::new(false) }
+    pub(crate) const fn of_process(json: bool) -> Self {
+        Self { json, sink: Sink::Process, gone: Cell::new(false) }
+    }
+
+    pub(crate) const fn kept(json: bool) -> Self {
+        Self { json, sink: Sink::Kept(RefCell::new(Vec::new())), gone: Cell::new(false) }
     }
 
     pub(crate) const fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Whether nobody reads any more.
-    pub(crate) const fn is_gone(&self) -> bool {
-        self.gone.get()
+    /// What was kept since the last time.
+    pub(crate) fn take(&self) -> Vec<Line> {
+        match &self.sink {
+            Sink::Process => Vec::new(),
+            Sink::Kept(lines) => lines.take(),
+        }
     }
 
     /// One line.
     pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        if let Sink::Kept(lines) = &self.sink {
+            lines.borrow_mut().push(Line::Out(text.to_owned()));
+            return Ok(());
+        }
         if self.gone.get() {
             return Ok(());
         }
@@ -76,6 +132,14 @@ impl Output {
                 Ok(())
             }
             outcome => Ok(outcome?),
+        }
+    }
+
+    /// One line about what went wrong.
+    pub(crate) fn complain(&self, text: &str) {
+        match &self.sink {
+            Sink::Process => complain(text),
+            Sink::Kept(lines) => lines.borrow_mut().push(Line::Err(text.to_owned())),
         }
     }
 
@@ -114,15 +178,24 @@ impl Output {
         })
     }
 
-    pub(crate) fn rooms(&self, rooms: &[RoomView]) -> Result<(), Failure> {
+    /// Rooms of `own`. Those whose names look alike have beside them who is in them.
+    pub(crate) fn rooms(&self, rooms: &[RoomView], own: &str) -> Result<(), Failure> {
+        let mut looks = HashMap::new();
+        for room in rooms {
+            *looks.entry(room.look.as_str()).or_insert(0) += 1;
+        }
         for room in rooms {
             self.show(room, || {
+                let others = room.members.iter().map(|member| member.account.as_str());
+                let others: Vec<&str> = others.filter(|account| *account != own).collect();
+                let alike = looks.get(room.look.as_str()).is_some_and(|count| *count > 1);
+                let who = if alike { format!(" ({})", others.join(", ")) } else { String::new() };
                 let unread = if room.unread > 0 { format!("  ({} new)", room.unread) } else { String::new() };
                 let last = room
                     .last
                     .as_ref()
                     .map_or_else(String::new, |last| format!("\n    {}", one_line(&message_text(last))));
-                format!("{}  {}{unread}{last}", room.room, one_line(&room.name))
+                format!("{}  {}{who}{unread}{last}", room.room, one_line(&room.name))
             })?;
         }
         Ok(())
@@ -150,6 +223,27 @@ impl Output {
             (false, _) => "Hidden: friends do not see this account, and it does not see them.".to_owned(),
             (true, []) => "Nobody is online.".to_owned(),
             (true, online) => online.join("\n"),
+        })
+    }
+
+    /// The server: its key, its addresses, and whether it shows another key.
+    pub(crate) fn server(&self, state: &ClientState) -> Result<(), Failure> {
+        let (server, offered) = (&state.server, &state.offered_key);
+        self.show(&json!({"server": server, "connection": state.connection, "offered_key": offered}), || {
+            let Some(server) = server else { return "No server is known yet.".to_owned() };
+            let mut text = format!("{}\nkey {}", server.address, server.fingerprint);
+            for other in &server.others {
+                text.push_str(&format!("\nalso at {other}"));
+            }
+            if let Some(offered) = offered {
+                text.push_str(&format!(
+                    "\n\nTHE SERVER SHOWS ANOTHER KEY: {}\nNothing is sent until you decide. Ask whoever runs \
+                     it for the fingerprint, then:\n  mildam server decide --take FINGERPRINT\n  mildam server \
+                     decide --keep",
+                    offered.found
+                ));
+            }
+            text
         })
     }
 
@@ -182,9 +276,11 @@ impl Output {
         })
     }
 
-    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+    /// Says why a command was not done; gives the exit code.
+    pub(crate) fn failure(&self, failure: &Failure) -> u8 {
         let (code, message, exit) = match failure {
             Failure::Client(error) if error.is_offline() => (error.code(), error.to_string(), OFFLINE),
+            Failure::Client(error) if error.is_of_storage() => (error.code(), error.to_string(), STORAGE),
             Failure::Client(error) => (error.code(), error.to_string(), REFUSED),
             Failure::Pending(error, _) => {
                 let message = format!("{error} The message waits here, and goes out when it can.");
@@ -192,17 +288,18 @@ impl Output {
             }
             Failure::Usage(message) => ("usage", message.clone(), USAGE),
             Failure::Io(error) => ("io", error.to_string(), REFUSED),
+            Failure::Host { code, message } => (*code, (*message).to_owned(), REFUSED),
         };
         if self.json {
             let mut error = json!({"code": code, "message": message});
             if let (Failure::Pending(_, waiting), Some(fields)) = (failure, error.as_object_mut()) {
                 fields.insert("pending".to_owned(), message_json(waiting));
             }
-            complain(&json!({"error": error}).to_string());
+            self.complain(&json!({"error": error}).to_string());
         } else {
-            complain(&format!("mildam: {message} [{code}]"));
+            self.complain(&format!("mildam: {message} [{code}]"));
         }
-        ExitCode::from(exit)
+        exit
     }
 }
 

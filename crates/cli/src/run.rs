@@ -1,8 +1,6 @@
 //! One command, from its arguments to its answer.
 
-use std::env::VarError;
-use std::io::{BufRead, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mildam_client::text::one_line;
@@ -11,46 +9,82 @@ use mildam_client::{
     Unlock,
 };
 use serde_json::json;
-use zeroize::Zeroizing;
 
-use crate::args::{Args, Command, Contact, Friend, Outbox, Presence, Room, Sessions, Vault, Wait};
-use crate::listen::listen;
+use crate::args::{Args, Command, Contact, Friend, Outbox, Presence, Room, Server, Sessions, Vault, Wait};
+use crate::bot::bot;
+use crate::guest;
+use crate::host::serve;
+use crate::input::Input;
+use crate::key::Key;
+use crate::listen::{listen, stopped};
 use crate::output::{Failure, Output};
+use crate::socket::HostSocket;
 
 /// How long `send` waits for the server if it is not told to. The message is safe before that.
 const SEND_LIMIT: Duration = Duration::from_secs(15);
 
-pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
+/// Carries the command out, here or where the vault is; gives the exit code.
+pub(crate) async fn run(args: Args, key: Key, output: &Output) -> Result<u8, Failure> {
     let home = match args.home {
         Some(home) => home,
         None => default_home()?,
     };
     if matches!(args.command, Command::Vault(Vault::Repair)) {
-        let (client, repair) = Client::repair(&home, unlock()?).await?;
+        let (client, repair) = Client::repair(&home, key.unlock()).await?;
         client.shut_down().await;
-        return repaired(repair, output);
+        return repaired(repair, output).map(|()| 0);
     }
-    let client = Client::open(&home, unlock()?).await?;
+    let client = match Client::open(&home, key.unlock()).await {
+        Err(error) if error.code() == "vault_locked" && !args.command.is_alone() => {
+            let answer = guest::ask(&home, &key, &args.command, output).await?;
+            return answer.ok_or(Failure::Client(error));
+        }
+        opened => opened?,
+    };
     // From here on every event is seen, also those of the command itself.
     let events = client.subscribe();
-    let outcome = command(&client, events, args.command, output).await;
+    let outcome = if matches!(args.command, Command::Listen | Command::Bot) {
+        stay(&home, &client, events, &args.command, &key, output).await
+    } else {
+        command(&client, events, args.command, &key, &Input::Process, output).await
+    };
     client.shut_down().await;
-    outcome
+    outcome.map(|()| 0)
 }
 
-/// What opens the vault. A variable that is set but says nothing is an accident, of a script or a compose
-/// file, and is told: the keyring is taken where there is no variable, and nothing is ever left open.
-fn unlock() -> Result<Unlock, Failure> {
-    const NAME: &str = "MILDAM_PASSPHRASE";
-    match std::env::var(NAME) {
-        Ok(passphrase) if passphrase.trim().is_empty() => {
-            Err(Failure::Usage(format!("{NAME} is set, but the passphrase in it is empty")))
+/// Listens, or is a bot, and carries out what other processes of this account ask for. Ends with that, or
+/// at SIGINT or SIGTERM.
+async fn stay(
+    home: &Path,
+    client: &Client,
+    events: EventStream,
+    command: &Command,
+    key: &Key,
+    output: &Output,
+) -> Result<(), Failure> {
+    // It is closed before the vault is given back, so that nobody finds it afterwards.
+    let socket = HostSocket::open(home);
+    if let Err(error) = &socket {
+        warn(&format!("other commands of this account have to wait until this one ends: {error}"), output);
+    }
+    let work = async {
+        match command {
+            Command::Bot => bot(client, events, key).await,
+            _ => listen(client, events, output.is_json()).await,
         }
-        Ok(passphrase) => Ok(Unlock::Passphrase(Zeroizing::new(passphrase))),
-        Err(VarError::NotPresent) => Ok(Unlock::Keyring),
-        Err(VarError::NotUnicode(_)) => {
-            Err(Failure::Usage(format!("the passphrase in {NAME} is not text in UTF-8")))
-        }
+    };
+    tokio::select! {
+        () = stopped() => Ok(()),
+        outcome = work => outcome,
+        never = serve(socket.as_ref().ok(), client) => match never {},
+    }
+}
+
+fn warn(message: &str, output: &Output) {
+    if output.is_json() {
+        output.complain(&json!({"warning": {"code": "no_socket", "message": message}}).to_string());
+    } else {
+        output.complain(&format!("mildam: {message} [no_socket]"));
     }
 }
 
@@ -61,10 +95,12 @@ fn default_home() -> Result<PathBuf, Failure> {
     Ok(folders.data_dir().join("default"))
 }
 
-async fn command(
+pub(crate) async fn command(
     client: &Client,
     events: EventStream,
     command: Command,
+    key: &Key,
+    input: &Input,
     output: &Output,
 ) -> Result<(), Failure> {
     match command {
@@ -72,11 +108,12 @@ async fn command(
             let server = client.connect(&link).await?;
             output.show(&server, || format!("Connected to {}.", server.address))
         }
+        Command::Server { change } => server(client, change, output).await,
         Command::Signup { id, email, nickname, password: _ } => {
-            let sign_up = SignUp { account: id, email, password: stdin_line("a password")?, nickname };
+            let sign_up = SignUp { account: id, email, password: input.line("a password")?, nickname };
             let account = client.sign_up(sign_up).await?;
             show_account(&account, output)?;
-            let words = account.recovery_words.filter(|_| !output.is_json());
+            let words = if output.is_json() { None } else { client.recovery_words().await? };
             words.map_or(Ok(()), |words| {
                 output.line(&format!(
                     "Write these twelve words down and keep them safe. They bring the account back if every \
@@ -86,10 +123,10 @@ async fn command(
             })
         }
         Command::Login { id, password: _ } => {
-            show_account(&client.log_in(&id, stdin_line("a password")?).await?, output)
+            show_account(&client.log_in(&id, input.line("a password")?).await?, output)
         }
         Command::Recover { id, words_stdin: _ } => {
-            let (words, password) = (stdin_line("the recovery words")?, stdin_line("a new password")?);
+            let (words, password) = (input.line("the recovery words")?, input.line("a new password")?);
             show_account(&client.recover(Recover { account: id, words, password }).await?, output)
         }
         Command::Logout => {
@@ -102,7 +139,8 @@ async fn command(
             output.show(&json!({"words": null}), || "The words are erased from this device.".to_owned())
         }
         Command::Words { confirm: false, korean } => {
-            let words = own(client).await?.recovery_words;
+            own(client).await?;
+            let words = client.recovery_words().await?;
             let words = words.map(|words| if korean { words.korean } else { words.english });
             output.show(&json!({ "words": words }), || match words {
                 Some(words) => words.join(" "),
@@ -116,13 +154,13 @@ async fn command(
             client.dismiss(known).await?;
             show_account(&own(client).await?, output)
         }
-        Command::Vault(change) => vault(client, change, output).await,
+        Command::Vault(change) => vault(client, change, key, input, output).await,
         Command::Friend(friend) => friends(client, friend, output).await,
         Command::Room(room) => rooms(client, room, output).await,
         Command::Send { room, text, stdin: _, id: key, wait, timeout } => {
             let text = match text {
                 Some(text) => text,
-                None => stdin_text()?,
+                None => input.text()?,
             };
             let limit = if wait.is_some() { Duration::from_secs(timeout) } else { SEND_LIMIT };
             output.message(&send(client, events, Sending { room, text, key, wait, limit }).await?)
@@ -154,8 +192,33 @@ async fn command(
         Command::Presence { change } => presence(client, change, output).await,
         Command::Typing { room } => typing(client, &room, output).await,
         Command::Sessions { change } => sessions(client, change, output).await,
-        Command::Listen => listen(client, events, output).await,
+        Command::Listen | Command::Bot => {
+            Err(Failure::Usage("only a process of its own can listen, or be a bot".to_owned()))
+        }
     }
+}
+
+async fn server(client: &Client, change: Option<Server>, output: &Output) -> Result<(), Failure> {
+    // Whether it comes online or not, and why, shows in the state afterwards.
+    let _ = client.wait_online().await;
+    match change {
+        None => {}
+        Some(Server::Forget { address }) => drop(client.forget_address(&address).await?),
+        Some(Server::Decide { take, keep: _ }) => {
+            let none = "the server does not show another key: there is nothing to decide";
+            let offered = client.state().await?.offered_key;
+            let found = offered.ok_or_else(|| Failure::Usage(none.to_owned()))?.found;
+            if take.as_ref().is_some_and(|taken| taken.trim() != found) {
+                let another = format!("the server shows the key {found}, not that one: nothing was taken");
+                return Err(Failure::Usage(another));
+            }
+            client.decide_server_key(&found, take.is_some()).await?;
+            if take.is_some() {
+                client.wait_online().await?;
+            }
+        }
+    }
+    output.server(&client.state().await?)
 }
 
 async fn own(client: &Client) -> Result<AccountView, Failure> {
@@ -201,15 +264,21 @@ async fn contacts(client: &Client, contact: Contact, output: &Output) -> Result<
     output.contact(&view)
 }
 
-async fn vault(client: &Client, change: Vault, output: &Output) -> Result<(), Failure> {
+async fn vault(
+    client: &Client,
+    change: Vault,
+    key: &Key,
+    input: &Input,
+    output: &Output,
+) -> Result<(), Failure> {
     match change {
         Vault::Protect { keyring: true } => {
-            client.change_unlock(unlock()?, Unlock::Keyring).await?;
+            client.change_unlock(key.unlock(), Unlock::Keyring).await?;
             output.show(&json!({"unlock": "keyring"}), || "The system's keyring opens it now.".to_owned())
         }
         Vault::Protect { keyring: false } => {
-            let next = Unlock::Passphrase(stdin_line("a new passphrase")?);
-            client.change_unlock(unlock()?, next).await?;
+            let next = Unlock::Passphrase(input.line("a new passphrase")?);
+            client.change_unlock(key.unlock(), next).await?;
             output.show(&json!({"unlock": "passphrase"}), || "The new passphrase opens it now.".to_owned())
         }
         Vault::Erase => {
@@ -256,7 +325,7 @@ async fn rooms(client: &Client, room: Room, output: &Output) -> Result<(), Failu
             room
         }
         Room::Unblock { room } => client.end_block(&room).await?.room,
-        Room::List => return output.rooms(&client.rooms().await?),
+        Room::List => return output.rooms(&client.rooms().await?, &own(client).await?.account),
     };
     output.show(&json!({ "room": made }), || made.clone())
 }
@@ -379,27 +448,4 @@ async fn outbox(client: &Client, change: Option<Outbox>, output: &Output) -> Res
             output.show(&json!({"room": room, "id": id, "text": text}), || text.clone())
         }
     }
-}
-
-/// The next line of standard input, without its end.
-fn stdin_line(what: &str) -> Result<Zeroizing<String>, Failure> {
-    let mut line = Zeroizing::new(String::new());
-    std::io::stdin().lock().read_line(&mut line)?;
-    let line = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
-    if line.is_empty() {
-        return Err(Failure::Usage(format!("standard input lacks {what}")));
-    }
-    Ok(line)
-}
-
-fn stdin_text() -> Result<String, Failure> {
-    let mut text = String::new();
-    std::io::stdin().lock().read_to_string(&mut text)?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
 }

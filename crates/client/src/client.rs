@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mildam_protocol::link::Invitation;
 use mildam_protocol::records::text::{is_name, tidy_name};
-use mildam_protocol::records::{AccountId, Canonical, ClientMessageId, RecordError, RoomId};
+use mildam_protocol::records::{AccountId, ClientMessageId, RecordError, RoomId};
 use mildam_vault::{OutboxRow, Unlock, Vault};
 use rand_core::Rng;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::events::{EventStream, Events};
 use crate::model::{
     AccountView, ClientState, ContactView, Event, FriendsView, HistoryPage, MessageView, Notice,
-    PresenceView, RepairView, RoomView, SearchHit, ServerView, SessionView,
+    PresenceView, RecoveryWordsView, RepairView, RoomView, SearchHit, ServerView, SessionView,
 };
 use crate::safety;
 use crate::standing::Standing;
@@ -154,10 +154,10 @@ impl Client {
         let (news, news_in) = mpsc::channel(256);
         let (presence, presence_out) = watch::channel(PresenceView::default());
         let (hurry, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let (engine, link, standing) =
+        let (engine, server, standing) =
             Engine::load(store.clone(), events.clone(), jobs_in, news_in, Arc::clone(&hurry), presence)
                 .await?;
-        let keeper = Keeper::new(link, news, Arc::clone(&hurry));
+        let keeper = Keeper::new(server, news, Arc::clone(&hurry));
         let tasks = vec![tokio::spawn(keeper.run(stop.clone())), tokio::spawn(engine.run(stop.clone()))];
         let tasks = Arc::new(std::sync::Mutex::new(tasks));
         Ok(Self { store, events, jobs, standing, presence: presence_out, hurry, stop, tasks })
@@ -205,6 +205,15 @@ impl Client {
     pub async fn decide_server_key(&self, found: &str, accept: bool) -> Result<ClientState, Error> {
         let found = found.trim().to_owned();
         self.job(|reply| Job::DecideServerKey { found, accept, reply }).await
+    }
+
+    /// Forgets an address of the relay that is known under several.
+    ///
+    /// # Errors
+    /// `not_found`; `forbidden` for the only one.
+    pub async fn forget_address(&self, address: &str) -> Result<ServerView, Error> {
+        let address = address.trim().to_owned();
+        self.job(|reply| Job::ForgetAddress { address, reply }).await
     }
 
     /// Makes an account: generates its keys, telling each step, and registers it.
@@ -315,15 +324,15 @@ impl Client {
             return Err(Error::new("empty", "The new passphrase is empty."));
         }
         let now = self.store.now();
-        let change = move |vault: &Vault| {
-            vault.change_unlock(&current, &next, now)?;
-            if let Err(error) = vault.snapshot() {
-                // It is changed all the same, and the next snapshot is tried within a minute.
-                tracing::warn!(%error, "no snapshot was written after the change");
-            }
-            Ok(())
-        };
-        self.store.read(change).await
+        self.store.read(move |vault| Ok(vault.change_unlock(&current, &next, now)?)).await
+    }
+
+    /// Whether something opens this client's vault: for those who ask another process that has it open.
+    ///
+    /// # Errors
+    /// `wrong_passphrase`, `keyring_unavailable`
+    pub async fn check_unlock(&self, unlock: Unlock) -> Result<(), Error> {
+        self.store.read(move |vault| Ok(vault.check_unlock(&unlock)?)).await
     }
 
     /// Goes on in a room that is blocked because its log was shown differently to others.
@@ -341,6 +350,15 @@ impl Client {
     /// `no_account`
     pub async fn log_out(&self) -> Result<(), Error> {
         self.job(|reply| Job::LogOut { reply }).await
+    }
+
+    /// The recovery words, which bring the account back on another device, until they are confirmed as
+    /// written down. Nothing else gives them away: no state and no event.
+    ///
+    /// # Errors
+    /// If the vault cannot be read.
+    pub async fn recovery_words(&self) -> Result<Option<RecoveryWordsView>, Error> {
+        self.store.read(store::recovery_words).await
     }
 
     /// The user has written the recovery words down: they are erased here.
@@ -462,9 +480,9 @@ impl Client {
     /// # Errors
     /// As [`Self::send`].
     pub async fn send_once(&self, room: &str, text: &str, key: &str) -> Result<MessageView, Error> {
-        let hash = Canonical::new("mildam/send-once/v1").bytes(room.as_bytes()).bytes(key.as_bytes()).hash();
-        let id = hash.as_bytes().first_chunk().map_or([0; ClientMessageId::LENGTH], |bytes| *bytes);
-        self.send_as(room, text, ClientMessageId::from_bytes(id)).await
+        let (parsed, key) = (parse_room(room)?, key.to_owned());
+        let id = self.store.read(move |vault| Ok(vault.given_id(&parsed, &key))).await?;
+        self.send_as(room, text, id).await
     }
 
     async fn send_as(&self, room: &str, text: &str, id: ClientMessageId) -> Result<MessageView, Error> {
@@ -478,7 +496,14 @@ impl Client {
             sealed: None,
             created_at: self.store.now(),
         };
-        let (message, line) = self.store.read(move |vault| store::queue(vault, row)).await?;
+        if self.store.has_fault() {
+            self.job(|reply| Job::Reopen { reply }).await?;
+        }
+        let queued = self.store.read(move |vault| store::queue(vault, row)).await;
+        if queued.is_err() && self.store.has_fault() {
+            self.store.note_unwritten(room, id);
+        }
+        let (message, line) = queued?;
         let Some(line) = line else { return Ok(message) };
         self.events.tell(Event::Message { message: message.clone() });
         self.events.tell(Event::Room { room: line });

@@ -18,6 +18,7 @@ use crate::carrier;
 use crate::error::Error;
 use crate::model::ConnectionState;
 use crate::route::{RouteWatch, Watched};
+use crate::server::Server;
 use crate::tls::Authorities;
 use crate::way::Ways;
 use crate::wire::{Reading, Wire};
@@ -77,7 +78,7 @@ impl Connector {
 
 /// The owner of the connection.
 pub(crate) struct Keeper {
-    link: watch::Receiver<Option<ServerLink>>,
+    server: watch::Receiver<Option<Server>>,
     connector: Connector,
     news: mpsc::Sender<News>,
     hurry: Arc<Notify>,
@@ -91,13 +92,15 @@ pub(crate) struct Keeper {
 enum Next {
     /// The next one, at once: there is a reason to begin anew.
     Anew,
-    /// A pause, because of this.
+    /// It was not reached, because of this.
     After(Error),
+    /// It was reached, and lost.
+    Lost(Error),
 }
 
 impl Keeper {
     pub(crate) fn new(
-        link: watch::Receiver<Option<ServerLink>>,
+        server: watch::Receiver<Option<Server>>,
         news: mpsc::Sender<News>,
         hurry: Arc<Notify>,
     ) -> Self {
@@ -108,7 +111,7 @@ impl Keeper {
             news: news.clone(),
         };
         Self {
-            link,
+            server,
             connector,
             news,
             hurry,
@@ -126,12 +129,10 @@ impl Keeper {
 
     async fn keep(&mut self) -> Option<()> {
         loop {
-            let link = self.next_link().await?;
-            let reached = self.reached.as_ref().filter(|(known, _)| *known == link);
-            self.route.aim(&link, reached.map(|(_, peer)| *peer));
+            let server = self.next_server().await?;
             // Whoever was in a hurry before now is served by this attempt.
             let _ = self.hurry.notified().now_or_never();
-            if let Next::After(lost) = self.connect(&link).await? {
+            if let Some((link, lost)) = self.try_each(&server).await? {
                 let asked = lost.retry_after().unwrap_or_default().min(LONGEST_WAIT);
                 self.news.send(News::Down(link, lost)).await.ok()?;
                 self.pause(asked).await?;
@@ -139,11 +140,34 @@ impl Keeper {
         }
     }
 
+    /// Tries the relay's addresses one after another, until one has held a connection; gives the address
+    /// and the error with which that ended. Where none answers, it is the error of the one used last, unless
+    /// another one shows another server key. None if there is a reason to begin anew.
+    async fn try_each(&mut self, server: &Server) -> Option<Option<(ServerLink, Error)>> {
+        let mut failed: Option<(ServerLink, Error)> = None;
+        for link in server.links() {
+            let reached = self.reached.as_ref().filter(|(known, _)| known == link);
+            self.route.aim(link, reached.map(|(_, peer)| *peer));
+            match self.connect(link).await? {
+                Next::Anew => return Some(None),
+                Next::Lost(lost) => return Some(Some((link.clone(), lost))),
+                Next::After(error) => {
+                    let says_more = error.found_key().is_some()
+                        && failed.as_ref().is_some_and(|(_, before)| before.found_key().is_none());
+                    if failed.is_none() || says_more {
+                        failed = Some((link.clone(), error));
+                    }
+                }
+            }
+        }
+        Some(failed)
+    }
+
     /// Connects once, and holds the connection for as long as it lasts.
     async fn connect(&mut self, link: &ServerLink) -> Option<Next> {
         let outcome = tokio::select! {
             outcome = self.connector.connect(link) => outcome,
-            changed = self.link.changed() => return changed.ok().map(|()| Next::Anew),
+            changed = self.server.changed() => return changed.ok().map(|()| Next::Anew),
             // What was begun on the network of before may hang for long.
             () = self.route.changed(Watched::Disconnected) => {
                 self.connector.ways.forget();
@@ -174,9 +198,9 @@ impl Keeper {
             () = wire.gone(&doubt) => tracing::info!("the relay is not heard any more"),
             () = watch => {}
             // Another relay: the engine has let go of this one already.
-            changed = self.link.changed() => return changed.ok().map(|()| Next::Anew),
+            changed = self.server.changed() => return changed.ok().map(|()| Next::Anew),
         }
-        Some(Next::After(Error::offline()))
+        Some(Next::Lost(Error::offline()))
     }
 
     /// Waits before the next attempt, unless there is a reason to make it now. Where the relay asked
@@ -186,7 +210,7 @@ impl Keeper {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = self.hurry.notified() => self.backoff.reset(),
-            changed = self.link.changed() => { changed.ok()?; self.backoff.reset() }
+            changed = self.server.changed() => { changed.ok()?; self.backoff.reset() }
             () = self.route.changed(Watched::Disconnected), if asked.is_zero() => {
                 self.backoff.reset();
                 self.connector.ways.forget();
@@ -195,9 +219,9 @@ impl Keeper {
         Some(())
     }
 
-    /// The link to connect to, once there is one; none when the engine is gone.
-    async fn next_link(&mut self) -> Option<ServerLink> {
-        self.link.wait_for(Option::is_some).await.ok()?.clone()
+    /// The relay to connect to, once there is one; none when the engine is gone.
+    async fn next_server(&mut self) -> Option<Server> {
+        self.server.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
@@ -211,16 +235,16 @@ mod tests {
 
     struct Kept {
         keeper: Keeper,
-        link: watch::Sender<Option<ServerLink>>,
+        server: watch::Sender<Option<Server>>,
         news: mpsc::Receiver<News>,
         hurry: Arc<Notify>,
     }
 
     fn keep(link: ServerLink) -> Kept {
-        let (link, link_out) = watch::channel(Some(link));
+        let (server, server_out) = watch::channel(Some(Server::new(link)));
         let (news_in, news) = mpsc::channel(16);
         let hurry = Arc::new(Notify::new());
-        Kept { keeper: Keeper::new(link_out, news_in, Arc::clone(&hurry)), link, news, hurry }
+        Kept { keeper: Keeper::new(server_out, news_in, Arc::clone(&hurry)), server, news, hurry }
     }
 
     fn some_link() -> ServerLink {
@@ -230,7 +254,7 @@ mod tests {
     // On a clock that moves only when everybody waits, these times are exact.
     #[tokio::test(start_paused = true)]
     async fn a_relay_that_asks_to_wait_is_left_alone_for_so_long_but_not_longer_than_a_person_wants() {
-        let Kept { mut keeper, link, hurry, news: _news } = keep(some_link());
+        let Kept { mut keeper, server, hurry, news: _news } = keep(some_link());
         for seconds in [40, 41] {
             let (begun, asked) = (Instant::now(), Duration::from_secs(seconds));
             keeper.pause(asked).await.unwrap();
@@ -239,17 +263,17 @@ mod tests {
         let begun = Instant::now();
         hurry.notify_one();
         keeper.pause(Duration::from_secs(40)).await.unwrap();
-        link.send_modify(|_| {});
+        server.send_modify(|_| {});
         keeper.pause(Duration::from_secs(40)).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        drop(link);
+        drop(server);
         assert_eq!(keeper.pause(Duration::from_secs(40)).await, None, "nobody is left to connect for");
     }
 
     #[tokio::test]
     async fn a_relay_that_turns_away_is_busy_and_tried_again_when_a_person_wants() {
         let server = TlsServer::bind(own(&SERVER_KEY), &["mildam/1"]).await;
-        let Kept { keeper, link: _link, mut news, hurry } = keep(server.link(&SERVER_KEY));
+        let Kept { keeper, server: _server, mut news, hurry } = keep(server.link(&SERVER_KEY));
         let stop = CancellationToken::new();
         let keeping = tokio::spawn(keeper.run(stop.clone()));
         for message in ["full", "still full"] {

@@ -11,6 +11,7 @@ mod presence;
 mod put_off;
 mod rooms;
 mod server_key;
+mod storage;
 mod sync;
 mod tend;
 
@@ -37,12 +38,14 @@ use crate::model::{
     AccountView, ClientState, ConnectionState, ContactView, Event, MessageView, Notice, PresenceView,
     RoomView, ServerView, SessionView,
 };
+use crate::server::Server;
 use crate::standing::Standing;
 use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
 use crate::times;
 use crate::wire::Wire;
 use put_off::{PutOff, Step};
-use tend::TEND_EVERY;
+use storage::Retry;
+use tend::{SnapshotTries, TEND_EVERY};
 
 /// How long a job waits for a connection before it says that there is none.
 const CONNECT_LIMIT: Duration = Duration::from_secs(12);
@@ -51,32 +54,122 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What the facade asks for.
 pub(crate) enum Job {
-    Connect { link: ServerLink, reply: Reply<ServerView> },
-    DecideServerKey { found: String, accept: bool, reply: Reply<ClientState> },
-    SignUp { account: AccountId, sign_up: SignUp, reply: Reply<AccountView> },
-    LogIn { account: AccountId, password: Zeroizing<String>, reply: Reply<AccountView> },
-    Recover { account: AccountId, recover: Recover, reply: Reply<AccountView> },
-    LogOut { reply: Reply<()> },
-    ConfirmWords { reply: Reply<()> },
-    Dismiss { notice: Notice, reply: Reply<()> },
-    SetVerified { account: AccountId, verified: bool, reply: Reply<ContactView> },
-    DecideIdentity { account: AccountId, accept: bool, reply: Reply<ContactView> },
-    EraseNow { reply: Reply<()> },
-    EndBlock { room: RoomId, reply: Reply<RoomView> },
-    RequestFriend { account: AccountId, greeting: String, reply: Reply<()> },
-    AnswerFriend { account: AccountId, accept: bool, reply: Reply<()> },
-    OpenDirect { account: AccountId, reply: Reply<RoomView> },
-    CreateGroup { name: String, accounts: Vec<AccountId>, reply: Reply<RoomView> },
-    Invite { room: RoomId, accounts: Vec<AccountId>, reply: Reply<()> },
-    Leave { room: RoomId, reply: Reply<()> },
-    RetrySend { room: RoomId, id: ClientMessageId, reply: Reply<MessageView> },
-    DiscardSend { room: RoomId, id: ClientMessageId, reply: Reply<String> },
-    MarkRead { room: RoomId, seq: u64, reply: Reply<()> },
-    SetPresence { visible: bool, reply: Reply<PresenceView> },
-    Typing { room: RoomId },
-    Sessions { reply: Reply<Vec<SessionView>> },
-    EndSession { device: DeviceId, reply: Reply<()> },
-    WaitOnline { reply: Reply<()> },
+    Connect {
+        link: ServerLink,
+        reply: Reply<ServerView>,
+    },
+    DecideServerKey {
+        found: String,
+        accept: bool,
+        reply: Reply<ClientState>,
+    },
+    SignUp {
+        account: AccountId,
+        sign_up: SignUp,
+        reply: Reply<AccountView>,
+    },
+    LogIn {
+        account: AccountId,
+        password: Zeroizing<String>,
+        reply: Reply<AccountView>,
+    },
+    Recover {
+        account: AccountId,
+        recover: Recover,
+        reply: Reply<AccountView>,
+    },
+    LogOut {
+        reply: Reply<()>,
+    },
+    ConfirmWords {
+        reply: Reply<()>,
+    },
+    Dismiss {
+        notice: Notice,
+        reply: Reply<()>,
+    },
+    SetVerified {
+        account: AccountId,
+        verified: bool,
+        reply: Reply<ContactView>,
+    },
+    DecideIdentity {
+        account: AccountId,
+        accept: bool,
+        reply: Reply<ContactView>,
+    },
+    EraseNow {
+        reply: Reply<()>,
+    },
+    EndBlock {
+        room: RoomId,
+        reply: Reply<RoomView>,
+    },
+    RequestFriend {
+        account: AccountId,
+        greeting: String,
+        reply: Reply<()>,
+    },
+    AnswerFriend {
+        account: AccountId,
+        accept: bool,
+        reply: Reply<()>,
+    },
+    OpenDirect {
+        account: AccountId,
+        reply: Reply<RoomView>,
+    },
+    CreateGroup {
+        name: String,
+        accounts: Vec<AccountId>,
+        reply: Reply<RoomView>,
+    },
+    Invite {
+        room: RoomId,
+        accounts: Vec<AccountId>,
+        reply: Reply<()>,
+    },
+    Leave {
+        room: RoomId,
+        reply: Reply<()>,
+    },
+    RetrySend {
+        room: RoomId,
+        id: ClientMessageId,
+        reply: Reply<MessageView>,
+    },
+    DiscardSend {
+        room: RoomId,
+        id: ClientMessageId,
+        reply: Reply<String>,
+    },
+    MarkRead {
+        room: RoomId,
+        seq: u64,
+        reply: Reply<()>,
+    },
+    SetPresence {
+        visible: bool,
+        reply: Reply<PresenceView>,
+    },
+    Typing {
+        room: RoomId,
+    },
+    ForgetAddress { address: String, reply: Reply<ServerView> },
+    /// Sees whether the vault can be written again.
+    Reopen {
+        reply: Reply<()>,
+    },
+    Sessions {
+        reply: Reply<Vec<SessionView>>,
+    },
+    EndSession {
+        device: DeviceId,
+        reply: Reply<()>,
+    },
+    WaitOnline {
+        reply: Reply<()>,
+    },
     Flush,
 }
 
@@ -87,6 +180,8 @@ struct OpenRoom {
     /// Whether the log was read to its end on this connection. Before that nothing is sealed: the
     /// log may show that this device's state was put back to an earlier one.
     read_back: bool,
+    /// What is known of it, while it is read from another beginning that is the relay's word alone.
+    before: Option<Box<Room>>,
 }
 
 impl OpenRoom {
@@ -107,7 +202,7 @@ pub(crate) struct Engine {
     jobs: mpsc::Receiver<Job>,
     news: mpsc::Receiver<News>,
     hurry: Arc<Notify>,
-    link: watch::Sender<Option<ServerLink>>,
+    server: watch::Sender<Option<Server>>,
     standing: watch::Sender<Standing>,
     presence: watch::Sender<PresenceView>,
     wire: Option<Wire>,
@@ -115,6 +210,8 @@ pub(crate) struct Engine {
     down: Error,
     /// The server key that was offered last and that the person does not want, by its fingerprint.
     declined_key: Option<String>,
+    /// The address that showed the offered one.
+    offered_at: Option<ServerLink>,
     session: Option<SessionId>,
     own: Option<Own>,
     contacts: Contacts,
@@ -129,11 +226,16 @@ pub(crate) struct Engine {
     put_off: PutOff,
     /// Receipts that the relay has not got yet.
     receipts_due: BTreeMap<(RoomId, ReceiptKind), u64>,
+    /// Why the vault cannot be written, as long as that is so.
+    fault: watch::Receiver<Option<Error>>,
+    /// When it is tried again.
+    reopening: Retry,
+    snapshots: SnapshotTries,
 }
 
 /// Everything that the engine keeps in memory, as it lies in the vault.
 struct Loaded {
-    link: Option<ServerLink>,
+    server: Option<Server>,
     session: Option<SessionId>,
     own: Option<Own>,
     contacts: Contacts,
@@ -141,7 +243,6 @@ struct Loaded {
 }
 
 fn load(vault: &mildam_vault::Vault) -> Result<Loaded, Error> {
-    let link: Option<String> = store::slot(vault, Slot::Server)?;
     let slot: Option<AccountSlot> = store::slot(vault, Slot::Account)?;
     let own = match (slot, vault.get(Slot::Device)?) {
         (Some(slot), Some(secrets)) => {
@@ -152,10 +253,10 @@ fn load(vault: &mildam_vault::Vault) -> Result<Loaded, Error> {
     let mut rooms = BTreeMap::new();
     for (id, row) in vault.rooms()? {
         let (room, meta) = (Room::from_secret_bytes(&row.state)?, serde_json::from_slice(&row.meta)?);
-        rooms.insert(id, OpenRoom { room, meta, read_back: false });
+        rooms.insert(id, OpenRoom { room, meta, read_back: false, before: None });
     }
     Ok(Loaded {
-        link: link.map(|link| link.parse()).transpose()?,
+        server: store::known_server(vault)?,
         session: store::slot::<SessionSlot>(vault, Slot::Session)?.map(|slot| slot.session),
         own,
         contacts: Contacts::read(vault)?,
@@ -163,7 +264,7 @@ fn load(vault: &mildam_vault::Vault) -> Result<Loaded, Error> {
     })
 }
 
-type LinkReceiver = watch::Receiver<Option<ServerLink>>;
+type ServerReceiver = watch::Receiver<Option<Server>>;
 
 impl Engine {
     pub(crate) async fn load(
@@ -173,11 +274,12 @@ impl Engine {
         news: mpsc::Receiver<News>,
         hurry: Arc<Notify>,
         presence: watch::Sender<PresenceView>,
-    ) -> Result<(Self, LinkReceiver, watch::Receiver<Standing>), Error> {
-        let Loaded { link, session, own, contacts, rooms } = store.read(load).await?;
-        let state = if link.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
-        let (link, link_out) = watch::channel(link);
+    ) -> Result<(Self, ServerReceiver, watch::Receiver<Standing>), Error> {
+        let Loaded { server, session, own, contacts, rooms } = store.read(load).await?;
+        let state = if server.is_some() { ConnectionState::Offline } else { ConnectionState::Unconfigured };
+        let (server, server_out) = watch::channel(server);
         let (standing, standing_out) = watch::channel(Standing::new(state));
+        let fault = store.fault();
         let connections = rooms.values().map(|open| open.meta.arrived.connection).max().unwrap_or(0);
         let engine = Self {
             store,
@@ -185,12 +287,13 @@ impl Engine {
             jobs,
             news,
             hurry,
-            link,
+            server,
             standing,
             presence,
             wire: None,
             down: Error::offline(),
             declined_key: None,
+            offered_at: None,
             session,
             own,
             contacts,
@@ -200,8 +303,11 @@ impl Engine {
             attached: false,
             put_off: PutOff::default(),
             receipts_due: BTreeMap::new(),
+            fault,
+            reopening: Retry::default(),
+            snapshots: SnapshotTries::default(),
         };
-        Ok((engine, link_out, standing_out))
+        Ok((engine, server_out, standing_out))
     }
 
     /// Works until told to stop.
@@ -216,6 +322,8 @@ impl Engine {
                 () = stop.cancelled() => return,
                 _ = tend.tick() => self.tend().await,
                 () = self.put_off.due() => self.resume().await,
+                Ok(()) = self.fault.changed() => self.on_fault().await,
+                () = self.reopening.due() => self.reopen().await,
                 news = self.news.recv() => match news {
                     Some(news) => self.on_news(news).await,
                     None => return,
@@ -229,6 +337,10 @@ impl Engine {
     }
 
     async fn on_job(&mut self, job: Job) {
+        // Whoever asks for something may have made room for it.
+        if self.store.has_fault() {
+            self.reopen().await;
+        }
         // A facade that no longer waits is no error.
         match job {
             Job::Connect { link, reply } => drop(reply.send(self.connect(link).await)),
@@ -270,6 +382,10 @@ impl Engine {
             Job::MarkRead { room, seq, reply } => drop(reply.send(self.mark_read(room, seq).await)),
             Job::SetPresence { visible, reply } => drop(reply.send(self.set_presence(visible).await)),
             Job::Typing { room } => self.typing(room).await,
+            Job::ForgetAddress { address, reply } => {
+                drop(reply.send(self.forget_address(&address).await));
+            }
+            Job::Reopen { reply } => drop(reply.send(self.fault.borrow().clone().map_or(Ok(()), Err))),
             Job::Sessions { reply } => drop(reply.send(self.sessions().await)),
             Job::EndSession { device, reply } => drop(reply.send(self.end_session(device).await)),
             Job::WaitOnline { reply } => drop(reply.send(self.online().await)),
@@ -282,7 +398,7 @@ impl Engine {
             // An attempt at a link that was given up meanwhile says nothing about the current one.
             News::State(link, _) | News::Up(link, _) | News::Down(link, _) if !self.is_current(&link) => {}
             News::State(_, state) => self.set_connection(state).await,
-            News::Up(_, wire) => {
+            News::Up(link, wire) => {
                 let way = wire.way();
                 self.put_off = PutOff::default();
                 self.connections = self.connections.saturating_add(1);
@@ -295,6 +411,9 @@ impl Engine {
                     standing.clock_ahead = times::noticeable(self.clock_ahead);
                 });
                 self.set_connection(ConnectionState::Connected).await;
+                if let Err(error) = self.prefer(link).await {
+                    tracing::warn!(code = error.code(), "the address that works was not noted");
+                }
                 if let Err(error) = self.attach().await {
                     tracing::info!(code = error.code(), "not attached");
                     self.put_off.note(&error, Step::Attach, Instant::now());
@@ -328,13 +447,14 @@ impl Engine {
     }
 
     fn is_current(&self, link: &ServerLink) -> bool {
-        self.link.borrow().as_ref() == Some(link)
+        self.server.borrow().as_ref().is_some_and(|server| server.has(link))
     }
 
     async fn on_push(&mut self, push: Push) -> Result<(), Error> {
         if self.session.is_none() {
             return Ok(());
         }
+        self.check_storage()?;
         match push {
             Push::Log { room, item } => self.on_log(room, *item).await,
             Push::Receipt { receipt } => self.on_receipt(receipt).await,
@@ -384,17 +504,23 @@ impl Engine {
             return Ok(());
         };
         tracing::error!(code = error.code(), "the vault cannot be written");
+        self.load_anew().await;
+        Err(error)
+    }
+
+    /// Takes everything from the vault that is in memory of it.
+    async fn load_anew(&mut self) {
         if let Ok(loaded) = self.store.read(load).await {
+            self.session = loaded.session;
             self.own = loaded.own;
             self.contacts = loaded.contacts;
             self.rooms = loaded.rooms;
         }
-        Err(error)
     }
 
     /// A connection, waiting a moment for one that is being made.
     async fn connected(&mut self) -> Result<Wire, Error> {
-        if self.link.borrow().is_none() {
+        if self.server.borrow().is_none() {
             return Err(Error::new("no_server", "No server is known yet: enter a server link first."));
         }
         if self.wire.is_none() {
@@ -420,8 +546,8 @@ impl Engine {
     async fn fresh_connection(&mut self) -> Result<Wire, Error> {
         if self.wire.take().is_some() {
             self.down = Error::offline();
-            // Said again, the link makes the keeper begin anew.
-            self.link.send_modify(|_| {});
+            // Said again, the server makes the keeper begin anew.
+            self.server.send_modify(|_| {});
         }
         self.connected().await
     }
@@ -463,6 +589,7 @@ impl Engine {
         if self.session.is_none() {
             return Ok(());
         }
+        self.check_storage()?;
         let wire = self.wire.clone().ok_or_else(|| self.down.clone())?;
         let proof = self.secrets()?.sign_attach_proof(wire.transcript());
         self.ask(&command::Attach { proof }).await?;

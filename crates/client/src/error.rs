@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mildam_e2ee::{KeyError, RoomError, WordsError};
+use mildam_e2ee::{KeyError, PastUnreadable, RoomError, WordsError};
 use mildam_protocol::code::Code;
 use mildam_protocol::link::LinkError;
 use mildam_protocol::password::PasswordError;
@@ -66,6 +66,12 @@ impl Error {
     /// Whether the session has ended, by itself or by somebody's will.
     pub(crate) fn is_session_end(&self) -> bool {
         matches!(self.code(), "session_expired" | "session_revoked")
+    }
+
+    /// Whether it is this computer's disk, or what lies on it, that failed.
+    #[must_use]
+    pub fn is_of_storage(&self) -> bool {
+        matches!(self.code(), "disk_full" | "disk_failed" | "vault_damaged")
     }
 
     pub(crate) fn internal(what: &str) -> Self {
@@ -188,6 +194,12 @@ impl From<VaultError> for Error {
     }
 }
 
+impl From<PastUnreadable> for Error {
+    fn from(error: PastUnreadable) -> Self {
+        Self::new(error.code, error.message)
+    }
+}
+
 impl From<PasswordError> for Error {
     fn from(error: PasswordError) -> Self {
         match error {
@@ -240,6 +252,7 @@ impl From<RoomError> for Error {
                 format!("Nothing can be sent here: the room's log does not fit ({code})."),
             ),
             RoomError::NotMember => Self::new("not_member", "You are not a member of this room."),
+            RoomError::PastUnreadable(unreadable) => unreadable.into(),
             RoomError::TooLong => Self::new("too_long", "The message is too long."),
             RoomError::Change(_) => Self::new("forbidden", "This cannot be done in this room."),
             RoomError::UnknownKeys(account) => {

@@ -34,6 +34,7 @@ mod keep_alive;
 pub mod model;
 mod route;
 mod safety;
+mod server;
 mod standing;
 mod store;
 #[cfg(test)]

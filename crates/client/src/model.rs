@@ -43,6 +43,8 @@ pub struct ServerView {
     pub address: String,
     /// The fingerprint of the server's key, in base64url.
     pub fingerprint: String,
+    /// Other addresses where it was found before, for display. They are tried when the first does not answer.
+    pub others: Vec<String>,
 }
 
 /// What a link that somebody gave leads to.
@@ -89,14 +91,18 @@ pub struct AccountView {
     pub account: String,
     /// The nickname, or the id where none was chosen.
     pub nickname: String,
+    /// What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+    /// the id beside them.
+    pub look: String,
     /// Fingerprint of the identity key, in base64url.
     pub identity: String,
     /// This device's id, in base64url.
     pub device: String,
     /// Whether a session is at hand; without one the history can still be read.
     pub logged_in: bool,
-    /// The recovery words, as long as the user has not confirmed that they are written down.
-    pub recovery_words: Option<RecoveryWordsView>,
+    /// Whether the recovery words are still on this device, because nobody has confirmed that they are
+    /// written down.
+    pub words_pending: bool,
     /// What the user should know, until dismissed.
     pub notices: Vec<Notice>,
 }
@@ -252,6 +258,9 @@ pub struct ClientState {
     /// By how many milliseconds this computer's clock is ahead of the relay's, negative if it is behind;
     /// none as long as they agree within two minutes, or nothing is known of the relay's.
     pub clock_ahead: Option<i64>,
+    /// Why nothing can be stored at the moment, as the code of an error: `disk_full`, `disk_failed`,
+    /// `vault_damaged`. Nothing is received or sent meanwhile; it goes on by itself.
+    pub storage_fault: Option<String>,
 }
 
 /// Another person, as this account sees them.
@@ -262,6 +271,9 @@ pub struct FriendView {
     pub account: String,
     /// Their nickname, or the id where they chose none.
     pub nickname: String,
+    /// What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+    /// the id beside them.
+    pub look: String,
     /// How far their identity is known.
     pub trust: TrustView,
 }
@@ -274,6 +286,9 @@ pub struct FriendRequestView {
     pub account: String,
     /// Their nickname, or the id.
     pub nickname: String,
+    /// What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+    /// the id beside them.
+    pub look: String,
     /// The words that came with the request; may be empty.
     pub greeting: String,
     /// When it was made, in milliseconds since 1970 (UTC).
@@ -311,6 +326,9 @@ pub struct MemberView {
     pub account: String,
     /// The nickname, or the id.
     pub nickname: String,
+    /// What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+    /// the id beside them.
+    pub look: String,
     /// `owner`, `admin` or `member`.
     pub role: String,
     /// How far their identity is known.
@@ -327,6 +345,9 @@ pub struct RoomView {
     pub kind: RoomKindView,
     /// The name to show: the friend's nickname, or the group's name.
     pub name: String,
+    /// What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+    /// the id beside them.
+    pub look: String,
     /// The members, the own account included.
     pub members: Vec<MemberView>,
     /// The newest message or notice, if there is one.

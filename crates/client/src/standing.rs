@@ -12,11 +12,12 @@ pub(crate) struct Standing {
     pub(crate) offered_key: Option<OfferedKeyView>,
     pub(crate) transport: Option<TransportView>,
     pub(crate) clock_ahead: Option<i64>,
+    pub(crate) storage_fault: Option<String>,
 }
 
 impl Standing {
     pub(crate) const fn new(connection: ConnectionState) -> Self {
-        Self { connection, offered_key: None, transport: None, clock_ahead: None }
+        Self { connection, offered_key: None, transport: None, clock_ahead: None, storage_fault: None }
     }
 
     /// The connection has come so far; whether that is new.
@@ -39,6 +40,7 @@ impl Standing {
             offered_key: self.offered_key,
             transport: self.transport,
             clock_ahead: self.clock_ahead,
+            storage_fault: self.storage_fault,
         })
     }
 }

@@ -1,10 +1,10 @@
 //! The vault, as the client uses it: what lies in which slot, and how rows become views.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use mildam_e2ee::recovery::WordLanguage;
-use mildam_e2ee::{Directory, KnownAccount, PastHashes, RecoveryWords, SafetyNumber};
+use mildam_e2ee::{Directory, KnownAccount, PastHashes, PastUnreadable, RecoveryWords, SafetyNumber};
 use mildam_protocol::command::{FriendListAnswer, PendingFriend, SessionId, SignUp};
 use mildam_protocol::records::text::is_name;
 use mildam_protocol::records::{
@@ -13,7 +13,9 @@ use mildam_protocol::records::{
 use mildam_vault::{Changes, HistoryRow, OutboxRow, ReceiptRow, Slot, Vault, VaultError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use unicode_normalization::UnicodeNormalization;
+use unicode_security::skeleton;
 
 use crate::clock::Clock;
 use crate::error::Error;
@@ -22,6 +24,7 @@ use crate::model::{
     MemberView, MessageContent, MessageState, MessageView, Notice, RecoveryWordsView, RoomKindView, RoomView,
     SafetyNumberView, SearchHit, ServerView, TrustView,
 };
+use crate::server::Server;
 use crate::times;
 
 /// What lies in [`Slot::Account`].
@@ -187,13 +190,49 @@ pub(crate) struct Outgoing {
 /// The vault behind a task that may block, and the time.
 #[derive(Clone)]
 pub(crate) struct Store {
-    vault: Arc<Vault>,
+    vault: Arc<RwLock<Vault>>,
     clock: Clock,
+    /// Why the vault cannot be written until it is opened again.
+    fault: watch::Sender<Option<Error>>,
+    /// Messages of which somebody was told that they are not written. They may be, once it is opened again.
+    unwritten: Arc<Mutex<Vec<(RoomId, ClientMessageId)>>>,
 }
 
 impl Store {
     pub(crate) fn new(vault: Vault, clock: Clock) -> Self {
-        Self { vault: Arc::new(vault), clock }
+        let (vault, fault) = (Arc::new(RwLock::new(vault)), watch::Sender::new(None));
+        Self { vault, clock, fault, unwritten: Arc::default() }
+    }
+
+    /// Why nothing can be written, as long as that is so.
+    pub(crate) fn fault(&self) -> watch::Receiver<Option<Error>> {
+        self.fault.subscribe()
+    }
+
+    pub(crate) fn has_fault(&self) -> bool {
+        self.fault.borrow().is_some()
+    }
+
+    /// Opens the vault again after a write that failed. What is in it may differ from what was read last.
+    pub(crate) async fn reopen(&self) -> Result<(), Error> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut vault = store.vault.write().unwrap_or_else(PoisonError::into_inner);
+            let outcome = vault.reopen().map_err(Error::from);
+            store.fault.send_replace(outcome.as_ref().err().cloned());
+            outcome
+        })
+        .await?
+    }
+
+    /// Notes a message whose writing failed.
+    pub(crate) fn note_unwritten(&self, room: RoomId, id: ClientMessageId) {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push((room, id));
+    }
+
+    /// The messages that must not be sent though they may lie in the outbox.
+    pub(crate) fn take_unwritten(&self) -> Vec<(RoomId, ClientMessageId)> {
+        std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Milliseconds since 1970 (UTC).
@@ -206,8 +245,20 @@ impl Store {
         &self,
         read: impl FnOnce(&Vault) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let vault = Arc::clone(&self.vault);
-        tokio::task::spawn_blocking(move || read(&vault)).await?
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let vault = store.vault.read().unwrap_or_else(PoisonError::into_inner);
+            read(&vault).map_err(|error| {
+                // The vault is asked only where something is wrong: while its keys are changed it does not
+                // answer.
+                let suspect = error.is_of_storage() || error.code() == "internal";
+                let Some(fault) = suspect.then(|| vault.fault()).flatten() else { return error };
+                let fault = Error::from(fault);
+                store.fault.send_replace(Some(fault.clone()));
+                fault
+            })
+        })
+        .await?
     }
 
     /// Stores, durably, all or nothing.
@@ -215,8 +266,8 @@ impl Store {
         self.read(|vault| Ok(vault.commit(changes)?)).await
     }
 
-    pub(crate) fn log_hash(&self, room: &RoomId, seq: u64) -> Option<Hash> {
-        self.vault.log_hash(room, seq).ok().flatten()
+    pub(crate) fn log_hash(&self, room: &RoomId, seq: u64) -> Result<Option<Hash>, VaultError> {
+        self.vault.read().unwrap_or_else(PoisonError::into_inner).log_hash(room, seq)
     }
 }
 
@@ -228,8 +279,13 @@ pub(crate) struct Hashes<'a> {
 }
 
 impl PastHashes for Hashes<'_> {
-    fn log_hash(&self, seq: u64) -> Option<Hash> {
-        self.batch.get(&seq).copied().or_else(|| self.store.log_hash(&self.room, seq))
+    fn log_hash(&self, seq: u64) -> Result<Option<Hash>, PastUnreadable> {
+        if let Some(hash) = self.batch.get(&seq) {
+            return Ok(Some(*hash));
+        }
+        let unreadable =
+            |error: VaultError| PastUnreadable { code: error.code(), message: format!("{error}.") };
+        self.store.log_hash(&self.room, seq).map_err(unreadable)
     }
 }
 
@@ -279,36 +335,38 @@ impl People {
     }
 }
 
+/// What a name looks like: letters that are drawn alike in whatever script are one, capital or not.
+fn look_of(name: &str) -> String {
+    let look: String = skeleton(&name.to_lowercase()).collect();
+    look.to_lowercase()
+}
+
 /// A nickname that is none, because it shows nothing or would turn the text around it, gives way to the id.
 fn shown_name(account: &AccountId, nickname: &str) -> String {
     if is_name(nickname) { nickname.to_owned() } else { account.to_string() }
 }
 
 pub(crate) fn server(vault: &Vault) -> Result<Option<ServerView>, Error> {
-    let link: Option<String> = slot(vault, Slot::Server)?;
-    link.map(|link| server_view(&link)).transpose()
+    Ok(known_server(vault)?.map(|server| server.view()))
 }
 
-pub(crate) fn server_view(link: &str) -> Result<ServerView, Error> {
-    let parsed: mildam_protocol::ServerLink = link.parse()?;
-    Ok(ServerView {
-        link: parsed.to_string(),
-        address: parsed.shown_address(),
-        fingerprint: parsed.fingerprint().to_string(),
-    })
+pub(crate) fn known_server(vault: &Vault) -> Result<Option<Server>, Error> {
+    vault.get(Slot::Server)?.map(|bytes| Server::from_slot(&bytes)).transpose()
 }
 
 pub(crate) fn account(vault: &Vault) -> Result<Option<AccountView>, Error> {
     let Some(own) = slot::<AccountSlot>(vault, Slot::Account)?.filter(|own| own.pending.is_none()) else {
         return Ok(None);
     };
+    let nickname = shown_name(&own.account, &own.nickname);
     Ok(Some(AccountView {
-        nickname: shown_name(&own.account, &own.nickname),
+        look: look_of(&nickname),
+        nickname,
         account: own.account.to_string(),
         identity: own.identity.to_string(),
         device: own.device,
         logged_in: vault.get(Slot::Session)?.is_some(),
-        recovery_words: slot::<Vec<String>>(vault, Slot::RecoveryWords)?.map(words_view).transpose()?,
+        words_pending: vault.get(Slot::RecoveryWords)?.is_some(),
         notices: own.notices,
     }))
 }
@@ -323,10 +381,14 @@ pub(crate) fn friends(vault: &Vault) -> Result<FriendsView, Error> {
     let mut friends: Vec<FriendView> = list
         .friends
         .iter()
-        .map(|friend| FriendView {
-            account: friend.account.to_string(),
-            nickname: people.name(&friend.account),
-            trust: people.trust(&friend.account),
+        .map(|friend| {
+            let nickname = people.name(&friend.account);
+            FriendView {
+                account: friend.account.to_string(),
+                look: look_of(&nickname),
+                nickname,
+                trust: people.trust(&friend.account),
+            }
         })
         .collect();
     friends.sort_by(|one, two| (&one.nickname, &one.account).cmp(&(&two.nickname, &two.account)));
@@ -339,10 +401,11 @@ pub(crate) fn friends(vault: &Vault) -> Result<FriendsView, Error> {
 }
 
 fn request_view(request: &PendingFriend) -> FriendRequestView {
-    let account = request.account.to_string();
+    let nickname = shown_name(&request.account, &request.nickname);
     FriendRequestView {
-        nickname: shown_name(&request.account, &request.nickname),
-        account,
+        account: request.account.to_string(),
+        look: look_of(&nickname),
+        nickname,
         greeting: request.greeting.clone(),
         requested_at: times::bounded(request.requested_at),
     }
@@ -396,6 +459,11 @@ pub(crate) fn contact(vault: &Vault, account: &AccountId, now: u64) -> Result<Co
     })
 }
 
+/// The recovery words, as long as they are on this device.
+pub(crate) fn recovery_words(vault: &Vault) -> Result<Option<RecoveryWordsView>, Error> {
+    slot::<Vec<String>>(vault, Slot::RecoveryWords)?.map(words_view).transpose()
+}
+
 /// The words in both languages, Hangul composed.
 fn words_view(english: Vec<String>) -> Result<RecoveryWordsView, Error> {
     let words = RecoveryWords::parse(&english.join(" ")).map_err(|_| Error::internal("recovery words"))?;
@@ -403,15 +471,16 @@ fn words_view(english: Vec<String>) -> Result<RecoveryWordsView, Error> {
     Ok(RecoveryWordsView { english, korean })
 }
 
-/// Changes the vault's keys, if that was so many milliseconds ago, and sees to it that there is a
-/// snapshot.
-pub(crate) fn tend(vault: &Vault, now: u64, rotate_after: u64) -> Result<(), VaultError> {
+/// Changes the vault's keys, if that was so many milliseconds ago.
+pub(crate) fn rotate(vault: &Vault, now: u64, rotate_after: u64) -> Result<(), VaultError> {
     // A time to come is none: the clock was put back.
     let due = now.checked_sub(vault.rotated_at()?).is_none_or(|since| since >= rotate_after);
-    if due {
-        vault.rotate(now)?;
-    }
-    if vault.has_snapshot() { Ok(()) } else { vault.snapshot() }
+    if due { vault.rotate(now) } else { Ok(()) }
+}
+
+/// Writes a snapshot if one is due.
+pub(crate) fn keep_snapshot(vault: &Vault) -> Result<(), VaultError> {
+    if vault.snapshot_is_due()? { vault.snapshot() } else { Ok(()) }
 }
 
 pub(crate) fn room_meta(vault: &Vault, room: &RoomId) -> Result<RoomMeta, Error> {
@@ -507,15 +576,20 @@ fn room_view(
             RoomKind::Direct => RoomKindView::Direct,
             RoomKind::Group => RoomKindView::Group,
         },
+        look: look_of(&name),
         name,
         members: meta
             .members
             .iter()
-            .map(|(account, held)| MemberView {
-                account: account.to_string(),
-                nickname: people.name(account),
-                role: role(held).to_owned(),
-                trust: people.trust(account),
+            .map(|(account, held)| {
+                let nickname = people.name(account);
+                MemberView {
+                    account: account.to_string(),
+                    look: look_of(&nickname),
+                    nickname,
+                    role: role(held).to_owned(),
+                    trust: people.trust(account),
+                }
             })
             .collect(),
         last,

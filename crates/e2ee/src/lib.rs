@@ -35,7 +35,8 @@ pub use identity::{IdentityKey, SealedIdentity};
 pub use mildam_records as records;
 pub use recovery::{RecoveryWords, WordsError};
 pub use room::{
-    Accepted, NewChange, NewEpoch, NewRoom, NotAccepted, PastHashes, Reader, Refusal, Room, RoomError,
+    Accepted, NewChange, NewEpoch, NewRoom, NotAccepted, PastHashes, PastUnreadable, Reader, Refusal, Room,
+    RoomError,
 };
 pub use safety_number::SafetyNumber;
 

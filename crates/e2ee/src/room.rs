@@ -43,13 +43,26 @@ pub const MAX_CONTENT: usize = 96_255;
 /// Where log hashes of the past are looked up: the vault keeps them all.
 pub trait PastHashes {
     /// `H_k` at place `seq`, if this device has read that far and began no later.
-    fn log_hash(&self, seq: u64) -> Option<Hash>;
+    ///
+    /// # Errors
+    /// [`PastUnreadable`] if it cannot be told: that is nobody else's fault.
+    fn log_hash(&self, seq: u64) -> Result<Option<Hash>, PastUnreadable>;
 }
 
 impl PastHashes for BTreeMap<u64, Hash> {
-    fn log_hash(&self, seq: u64) -> Option<Hash> {
-        self.get(&seq).copied()
+    fn log_hash(&self, seq: u64) -> Result<Option<Hash>, PastUnreadable> {
+        Ok(self.get(&seq).copied())
     }
+}
+
+/// This device cannot read what it has kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PastUnreadable {
+    /// A stable name of the reason.
+    pub code: &'static str,
+    /// The reason in words.
+    pub message: String,
 }
 
 /// Who reads, and what the reader knows.
@@ -146,6 +159,9 @@ pub enum NotAccepted {
     /// It was read before. Nothing has changed.
     #[error("the item was read before")]
     Old,
+    /// What it is to be compared with cannot be read here. Nothing has changed; offer it again later.
+    #[error(transparent)]
+    PastUnreadable(#[from] PastUnreadable),
     /// It breaks a rule. The position has moved on; the room may be blocked.
     #[error("refused: {}", .0.code)]
     Refused(Refusal),
@@ -188,6 +204,9 @@ pub enum RoomError {
     /// A receipt does not verify or does not fit the log.
     #[error("the receipt does not fit")]
     BadReceipt,
+    /// What it is to be compared with cannot be read here.
+    #[error(transparent)]
+    PastUnreadable(#[from] PastUnreadable),
 }
 
 /// The state of a room.
@@ -205,6 +224,9 @@ pub struct Room {
     #[serde(default = "settled")]
     profile_is_settled: bool,
     blocked: Option<Block>,
+    /// The room's version as this reader knew it when it began anew: the beginning must be newer.
+    #[serde(default)]
+    after_version: u64,
 }
 
 /// States of before this was written down took admins' words only.
@@ -235,7 +257,28 @@ impl Room {
             profile: None,
             profile_is_settled: false,
             blocked: None,
+            after_version: 0,
         }
+    }
+
+    /// The same room, for an account that was out of it and came in again at `start`, as the relay tells
+    /// it. What is known stays good until [`Self::has_begun`] of the other one: an entry by which the
+    /// account comes in, at a later version than any that was read here.
+    #[must_use]
+    pub fn joining_again(&self, start: LogPosition) -> Self {
+        let version = self.membership.as_ref().map_or(0, Membership::version);
+        Self { after_version: version.max(self.after_version), ..Self::joining(self.id, start) }
+    }
+
+    /// Whether the entry with which the room begins for this reader was read, and holds.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.membership.is_some() && self.blocked.is_none_or(|block| block.rule != Rule::BadStart)
+    }
+
+    /// Another beginning was told of this room that does not hold: nothing more is sent here.
+    pub const fn refuse_beginning(&mut self) {
+        self.blocked = Some(Block { rule: Rule::BadStart, heals: false });
     }
 
     /// The state as bytes, chain keys included, for the vault.
@@ -344,7 +387,7 @@ impl Room {
         hashes: &dyn PastHashes,
     ) -> Result<(), RoomError> {
         let here = receipt.room == self.id && self.is_member(&receipt.account);
-        if !here || self.hash_at(receipt.seq, hashes) != Some(receipt.hash) {
+        if !here || self.hash_at(receipt.seq, hashes)? != Some(receipt.hash) {
             return Err(RoomError::BadReceipt);
         }
         let certificate = directory
@@ -357,11 +400,11 @@ impl Room {
             .map_err(|_| RoomError::BadReceipt)
     }
 
-    fn hash_at(&self, seq: u64, hashes: &dyn PastHashes) -> Option<Hash> {
+    fn hash_at(&self, seq: u64, hashes: &dyn PastHashes) -> Result<Option<Hash>, PastUnreadable> {
         if seq == self.position.seq {
-            Some(self.position.hash)
+            Ok(Some(self.position.hash))
         } else if seq == self.start.seq {
-            Some(self.start.hash)
+            Ok(Some(self.start.hash))
         } else {
             hashes.log_hash(seq)
         }

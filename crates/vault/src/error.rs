@@ -39,7 +39,7 @@ pub enum VaultError {
     /// There is no room on the disk.
     #[error("the disk is full")]
     DiskFull,
-    /// An earlier write failed half-way: the vault must be closed and opened again.
+    /// An earlier write was interrupted within the program: the vault must be opened again.
     #[error("an earlier write failed; the vault must be opened again")]
     Halted,
     /// A row is longer than the vault can hold.
@@ -70,7 +70,27 @@ impl VaultError {
             Self::Newer { .. } => "vault_newer",
             Self::DiskFull => "disk_full",
             Self::RowTooLong { .. } => "too_long",
-            Self::Halted | Self::NoRandomness | Self::Io(_) => "internal",
+            Self::Io(_) => "disk_failed",
+            Self::Halted | Self::NoRandomness => "internal",
+        }
+    }
+
+    /// The same error once more: for everybody who meets a vault that it has halted.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::WrongPassphrase => Self::WrongPassphrase,
+            Self::PassphraseNeeded => Self::PassphraseNeeded,
+            Self::KeyringNeeded => Self::KeyringNeeded,
+            Self::KeyringUnavailable(why) => Self::KeyringUnavailable(why.clone()),
+            Self::KeyringEntryMissing => Self::KeyringEntryMissing,
+            Self::Locked => Self::Locked,
+            Self::Damaged { what } => Self::Damaged { what },
+            Self::Newer { found } => Self::Newer { found: *found },
+            Self::DiskFull => Self::DiskFull,
+            Self::Halted => Self::Halted,
+            Self::RowTooLong { length } => Self::RowTooLong { length: *length },
+            Self::NoRandomness => Self::NoRandomness,
+            Self::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
         }
     }
 }

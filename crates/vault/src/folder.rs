@@ -7,6 +7,7 @@
 //! head.mildam        how many commits there were
 //! store/             sled's files
 //! snapshot.mildam    all rows, as they were lately
+//! *.mildam-new       a file that has not yet taken its place
 //! store-damaged/     a store that was replaced by what could be read of it; the next is store-damaged-2/
 //! ```
 
@@ -82,6 +83,21 @@ impl Folder {
         }))
     }
 
+    /// Sees whether anything can be written: whether there is room, and the disk takes it.
+    ///
+    /// # Errors
+    /// [`VaultError::DiskFull`], [`VaultError::Io`]
+    pub(crate) fn try_room(&self) -> Result<(), VaultError> {
+        let path = self.path.join("room.mildam-new");
+        let tried = private_file().create(true).truncate(true).open(&path).and_then(|mut file| {
+            file.write_all(&vec![0; TRIED_ROOM])?;
+            file.sync_all()
+        });
+        let removed = remove_if_there(fs::remove_file(&path));
+        tried?;
+        removed
+    }
+
     pub(crate) fn snapshot(&self) -> PathBuf {
         self.path.join("snapshot.mildam")
     }
@@ -96,6 +112,9 @@ impl Folder {
         sync_folder(&self.path)
     }
 }
+
+/// So many bytes are written to see whether there is room: what sled needs to open a small store.
+const TRIED_ROOM: usize = 1024 * 1024;
 
 const DAMAGED_STORE: &str = "store-damaged";
 

@@ -16,7 +16,7 @@ use crate::keyring::OsKeyring;
 use crate::postings::Entry;
 use crate::row::{HistoryRow, OutboxRow, ReceiptRow, Secret};
 use crate::rows::{Batch, Direction, DiskRows, KeyRange, MemoryRows, Rows};
-use crate::snapshot;
+use crate::snapshot::{self, SnapshotRows};
 use crate::table::RowKey;
 use crate::unlock::Unlock;
 use crate::vault::{Vault, decode_account};
@@ -37,7 +37,7 @@ pub fn open_with_argon2(dir: &Path, unlock: Unlock, cost: Argon2Cost) -> Result<
 /// [`VaultError::Damaged`] if the file is none; as [`Vault::open`].
 pub fn write_store(folder: &Path, rows: &Path) -> Result<(), VaultError> {
     snapshot::check(rows)?;
-    let rows = snapshot::read(rows)?.ok_or(VaultError::Damaged { what: "rows" })?;
+    let rows = SnapshotRows::open(rows)?.ok_or(VaultError::Damaged { what: "rows" })?;
     let store = DiskRows::open(&folder.join("store"))?;
     let mut batch = Batch::new();
     rows.scan(&KeyRange::everything(), Direction::Up, &mut |key, value| {

@@ -27,6 +27,7 @@ mod open;
 mod postings;
 #[cfg(test)]
 mod power;
+mod reopen;
 mod rotate;
 mod row;
 mod rows;

@@ -18,6 +18,7 @@ use crate::row::OutboxRow;
 use crate::rows::{Batch, DiskRows, Rows};
 use crate::seal::SealingKey;
 use crate::sealed_rows::SealedRows;
+use crate::snapshot;
 use crate::sum::state_ranges;
 use crate::table::{RowKey, Table};
 use crate::unlock::Unlock;
@@ -123,13 +124,9 @@ impl Vault {
             directory.add_order(row.room, row.id, row.order);
         }
         migrate(&rows, &mut directory, &mut head)?;
-        Ok(Self {
-            rows,
-            directory: RwLock::new(directory),
-            progress: Mutex::new(Progress { head, halted: false, file, keys, slot_key }),
-            files,
-            folder,
-        })
+        let snapshot = folder.as_ref().and_then(|folder| snapshot::commits(&folder.snapshot(), &keys));
+        let progress = Progress { head, halted: None, file, keys, slot_key, next: None, snapshot };
+        Ok(Self { rows, directory: RwLock::new(directory), progress: Mutex::new(progress), files, folder })
     }
 }
 
@@ -149,7 +146,7 @@ pub(crate) fn read_head(rows: &SealedRows, keys: &VaultKeys) -> Result<HeadRow, 
 pub(crate) struct OpenSlot {
     pub(crate) keys: VaultKeys,
     pub(crate) slot_key: SlotKey,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The slots that lie beside the store. After a rotation that was interrupted there are two, and
@@ -160,6 +157,11 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
+    /// Slots that this process has opened before.
+    pub(crate) fn held(slot: OpenSlot, new: Option<OpenSlot>) -> Self {
+        Self { slot: Ok(slot), new: new.map(Ok) }
+    }
+
     /// Opens what can be opened.
     ///
     /// # Errors
@@ -234,7 +236,7 @@ impl OpenSlot {
 }
 
 /// The slot in force, or its copy if it was damaged or lost.
-fn sound(files: &dyn KeyFiles) -> Result<Option<Vec<u8>>, VaultError> {
+pub(crate) fn sound(files: &dyn KeyFiles) -> Result<Option<Vec<u8>>, VaultError> {
     let mut first = None;
     for file in [KeyFile::Slot, KeyFile::Copy] {
         let Some(bytes) = files.read(file)? else {

@@ -14,13 +14,14 @@ use crate::folder::remove_if_there;
 use crate::key_files::KeyFile;
 use crate::key_slot::{Argon2Cost, KeySlot, SlotKey};
 use crate::keyring::{OsKeyring, SecretStore};
+use crate::reopen::NextSlot;
 use crate::rows::{Direction, KeyRange};
 use crate::seal::SealingKey;
 use crate::snapshot::{self, SnapshotWriter};
 use crate::sum::Sums;
 use crate::table::{BucketNumber, RowKey, Table};
 use crate::unlock::Unlock;
-use crate::vault::{ROWS_MISSING, Vault};
+use crate::vault::{Progress, ROWS_MISSING, Vault};
 
 /// So many lines are moved in one commit: others can commit in between.
 const LINES_AT_ONCE: usize = 256;
@@ -29,8 +30,8 @@ impl Vault {
     /// Replaces the state key, and the keys of all buckets that lost a line. When this returns,
     /// nothing that was removed or overwritten before can be read by whoever gets the folder and
     /// what unlocks it; a copy of the folder made before stays as readable as it was. The snapshot
-    /// goes too, for nothing in it opens any more. Takes as long as it takes to read everything, and
-    /// to write all rooms' states and the lines of the buckets.
+    /// is replaced too, for nothing in it opens any more. Takes as long as it takes to read everything
+    /// twice, and to write all rooms' states, the lines of the buckets and the snapshot.
     ///
     /// # Errors
     /// As [`Vault::verify`]: with [`VaultError::Damaged`] nothing was done, so that a repair has the
@@ -39,7 +40,8 @@ impl Vault {
     pub fn rotate(&self, now: u64) -> Result<(), VaultError> {
         self.verify()?;
         self.empty_stale_buckets()?;
-        self.replace_state_key(None, now)
+        self.replace_state_key(None, now)?;
+        self.replace_snapshot()
     }
 
     /// When [`Vault::rotate`] was last done, in milliseconds since 1970; 0 for never.
@@ -74,13 +76,19 @@ impl Vault {
         let new = SlotKey::new(next, cost, keyring)?;
         self.replace_state_key(Some(new), now)?;
         old.forget(keyring);
-        Ok(())
+        self.replace_snapshot()
     }
 
-    /// Whether there is a snapshot that was written since the last rotation.
-    #[must_use]
-    pub fn has_snapshot(&self) -> bool {
-        self.folder.as_ref().is_some_and(|folder| folder.snapshot().exists())
+    /// Whether a snapshot is worth its cost: there is none that opens, or as many commits were made since
+    /// as before it. So the first messages are in one soon, and all of them together cost no more than some
+    /// reading of everything.
+    ///
+    /// # Errors
+    /// [`Vault::fault`], if there is one.
+    pub fn snapshot_is_due(&self) -> Result<bool, VaultError> {
+        let progress = self.progress()?;
+        let due = |held: u64| progress.head.commits >= held.saturating_mul(2).max(1);
+        Ok(self.folder.is_some() && progress.snapshot.is_none_or(due))
     }
 
     /// Writes a snapshot: all rows into one file, after checking that none is missing or outdated.
@@ -88,19 +96,38 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::Damaged`] if rows are missing: the earlier snapshot is kept then, and also
-    /// when the disk is full.
+    /// when the disk would be full, for the store needs room more.
     pub fn snapshot(&self) -> Result<(), VaultError> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
-        let progress = self.progress()?;
+        let mut progress = self.progress()?;
         let path = folder.new_snapshot();
         let written = self.write_snapshot(&path, &progress.head.sums);
         if written.is_err() {
             remove_if_there(std::fs::remove_file(&path))?;
         }
         written?;
-        folder.rename(&path, &folder.snapshot())
+        folder.rename(&path, &folder.snapshot())?;
+        progress.snapshot = Some(progress.head.commits);
+        Ok(())
+    }
+
+    /// Writes a snapshot in the place of one that opens no more. Where there is no room beside it, the old
+    /// one goes first. If there is still none, it stays due: the keys are changed all the same.
+    fn replace_snapshot(&self) -> Result<(), VaultError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let mut written = self.snapshot();
+        if written.is_err() {
+            remove_if_there(std::fs::remove_file(folder.snapshot()))?;
+        }
+        if matches!(written, Err(VaultError::DiskFull)) {
+            written = self.snapshot();
+        }
+        if let Err(error) = written {
+            tracing::warn!(%error, "no snapshot was written after the change of keys");
+        }
+        Ok(())
     }
 
     fn write_snapshot(&self, path: &std::path::Path, expected: &Sums) -> Result<(), VaultError> {
@@ -162,7 +189,19 @@ impl Vault {
             drop(self.files.remove_new());
             return Err(error);
         }
-        progress.halted = true;
+        progress.halted = Some(VaultError::Halted);
+        let next = NextSlot { keys, slot_key, bytes: slot };
+        progress.next = Some(next.clone());
+        let replaced = self.reseal(&mut progress, next, now);
+        progress.halted = replaced.as_ref().err().map(VaultError::again);
+        if replaced.is_ok() {
+            progress.snapshot = None;
+        }
+        replaced
+    }
+
+    fn reseal(&self, progress: &mut Progress, next: NextSlot, now: u64) -> Result<(), VaultError> {
+        let NextSlot { keys, slot_key, bytes } = next;
         let mut head = progress.head;
         head.state_generation = keys.state_generation;
         head.rotated_at = now;
@@ -182,13 +221,8 @@ impl Vault {
         progress.head = head;
         progress.keys = keys;
         progress.slot_key = slot_key;
-        progress.halted = false;
-        // Until the copy is replaced too, the old key is there.
-        self.files.write(KeyFile::Copy, &slot)?;
-        match &self.folder {
-            // Nothing opens in it any more.
-            Some(folder) => remove_if_there(std::fs::remove_file(folder.snapshot())),
-            None => Ok(()),
-        }
+        progress.next = None;
+        // Until the copy is replaced too, the old key is there. If it is not, the next opening does it.
+        self.files.write(KeyFile::Copy, &bytes)
     }
 }

@@ -66,3 +66,24 @@ pub(crate) trait Rows: Send + Sync {
     /// Returns when everything that was applied will survive a power cut.
     fn sync(&self) -> Result<(), VaultError>;
 }
+
+/// Rows of a store that was let go.
+pub(crate) struct ClosedRows;
+
+impl Rows for ClosedRows {
+    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        Err(VaultError::Halted)
+    }
+
+    fn scan(&self, _: &KeyRange, _: Direction, _: &mut Visit<'_>) -> Result<(), VaultError> {
+        Err(VaultError::Halted)
+    }
+
+    fn apply(&self, _: Batch) -> Result<(), VaultError> {
+        Err(VaultError::Halted)
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        Err(VaultError::Halted)
+    }
+}

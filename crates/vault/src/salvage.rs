@@ -26,14 +26,14 @@ use crate::open::{Slots, empty, read_head};
 use crate::row::{HistoryRow, OutboxRow, ReceiptRow, RoomRow, Secret, Slot};
 use crate::rows::{Direction, DiskRows, KeyRange, Rows};
 use crate::sealed_rows::SealedRows;
-use crate::snapshot;
+use crate::snapshot::SnapshotRows;
 use crate::sum::state_ranges;
 use crate::table::{RoomNumber, RowKey, Table};
 use crate::unlock::Unlock;
 use crate::vault::{Vault, decode_account};
 
-/// So many lines go into one commit.
-const LINES_AT_ONCE: usize = 500;
+/// So many lines, or log hashes, go into one commit.
+const ROWS_AT_ONCE: usize = 500;
 
 /// What a repair came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Vault {
             }
             Some(Err(error)) => return Err(error),
         };
-        let snapshot = match snapshot::read(&folder.snapshot()) {
+        let snapshot = match SnapshotRows::open(&folder.snapshot()) {
             Ok(rows) => rows.map(|rows| Box::new(rows) as Box<dyn Rows>),
             Err(error) => {
                 tracing::warn!(%error, "nothing of the snapshot can be read");
@@ -198,37 +198,67 @@ fn write_room(vault: &Vault, sources: &[Source], room: &RoomId) -> Result<u64, V
     if let Some(row) = sources.iter().find_map(|source| source.room(room)) {
         changes.put_room(room, row);
     }
-    let mut hashes: BTreeMap<u64, Hash> = BTreeMap::new();
     let mut receipts: BTreeMap<(AccountId, u8), (ReceiptKind, u64)> = BTreeMap::new();
-    let mut lines: BTreeMap<u64, HistoryRow> = BTreeMap::new();
-    for source in sources {
-        for (seq, hash) in source.log_hashes(room) {
-            hashes.entry(seq).or_insert(hash);
-        }
-        for receipt in source.receipts(room) {
-            let place = (receipt.account, ReceiptRow::kind_code(receipt.kind));
-            let held = receipts.entry(place).or_insert((receipt.kind, receipt.seq));
-            held.1 = held.1.max(receipt.seq);
-        }
-        for line in source.history(room) {
-            lines.entry(line.seq).or_insert(line);
-        }
+    for receipt in sources.iter().flat_map(|source| source.receipts(room)) {
+        let place = (receipt.account, ReceiptRow::kind_code(receipt.kind));
+        let held = receipts.entry(place).or_insert((receipt.kind, receipt.seq));
+        held.1 = held.1.max(receipt.seq);
     }
     for ((account, _), (kind, seq)) in receipts {
         changes.put_receipt(room, &account, kind, seq);
     }
-    for (seq, hash) in hashes {
-        changes.put_log_hash(room, seq, hash);
-    }
-    let count = lines.len();
-    for (at, line) in lines.into_values().enumerate() {
-        changes.put_message(room, line);
-        if at % LINES_AT_ONCE == LINES_AT_ONCE.saturating_sub(1) {
-            vault.commit(std::mem::take(&mut changes))?;
-        }
-    }
     vault.commit(changes)?;
-    Ok(u64::try_from(count).unwrap_or(u64::MAX))
+    // A better source goes first. What it has is not taken from the next one as well.
+    let mut count: u64 = 0;
+    for source in sources {
+        let mut hashes = Together::new(vault);
+        source.each_log_hash(room, &mut |seq, hash| {
+            if vault.log_hash(room, seq)?.is_some() {
+                return Ok(());
+            }
+            hashes.put(seq, |changes| changes.put_log_hash(room, seq, hash))
+        })?;
+        hashes.commit()?;
+        let mut lines = Together::new(vault);
+        source.each_line(room, &mut |line| {
+            let seq = line.seq;
+            if lines.holds(seq) || vault.has_message(room, seq)? {
+                return Ok(());
+            }
+            count = count.saturating_add(1);
+            lines.put(seq, |changes| changes.put_message(room, line))
+        })?;
+        lines.commit()?;
+    }
+    Ok(count)
+}
+
+/// Rows of a room that are written together, so that there are never many in memory.
+struct Together<'a> {
+    vault: &'a Vault,
+    changes: Changes,
+    places: BTreeSet<u64>,
+}
+
+impl<'a> Together<'a> {
+    fn new(vault: &'a Vault) -> Self {
+        Self { vault, changes: Changes::new(), places: BTreeSet::new() }
+    }
+
+    fn holds(&self, seq: u64) -> bool {
+        self.places.contains(&seq)
+    }
+
+    fn put(&mut self, seq: u64, put: impl FnOnce(&mut Changes)) -> Result<(), VaultError> {
+        put(&mut self.changes);
+        self.places.insert(seq);
+        if self.places.len() >= ROWS_AT_ONCE { self.commit() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<(), VaultError> {
+        self.places.clear();
+        self.vault.commit(std::mem::take(&mut self.changes))
+    }
 }
 
 /// Slots, accounts and what waits to be sent.
@@ -364,18 +394,33 @@ impl Source {
         })
     }
 
-    fn log_hashes(&self, room: &RoomId) -> Vec<(u64, Hash)> {
-        self.all_of(room, Table::LogHash, |key, row| {
-            Some((u64::from_be_bytes(*key.last_chunk()?), Hash::from_slice(row)?))
-        })
+    fn each_log_hash(
+        &self,
+        room: &RoomId,
+        take: &mut dyn FnMut(u64, Hash) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
+        self.each_of(
+            room,
+            Table::LogHash,
+            |key, row| Some((u64::from_be_bytes(*key.last_chunk()?), Hash::from_slice(row)?)),
+            &mut |(seq, hash)| take(seq, hash),
+        )
     }
 
     fn receipts(&self, room: &RoomId) -> Vec<ReceiptRow> {
-        self.all_of(room, Table::Receipt, |_, row| ReceiptRow::decode(row))
+        self.numbers(room)
+            .flat_map(|number| {
+                self.all(&RowKey::numbered(Table::Receipt, number), |_, row| ReceiptRow::decode(row))
+            })
+            .collect()
     }
 
-    fn history(&self, room: &RoomId) -> Vec<HistoryRow> {
-        self.all_of(room, Table::History, |_, row| HistoryRow::decode(row))
+    fn each_line(
+        &self,
+        room: &RoomId,
+        take: &mut dyn FnMut(HistoryRow) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
+        self.each_of(room, Table::History, |_, row| HistoryRow::decode(row), take)
     }
 
     fn numbers(&self, room: &RoomId) -> impl Iterator<Item = RoomNumber> {
@@ -393,28 +438,54 @@ impl Source {
         if self.lines_only { Vec::new() } else { self.all(&RowKey::new(table), decode) }
     }
 
-    fn all_of<T>(&self, room: &RoomId, table: Table, decode: impl Fn(&[u8], &[u8]) -> Option<T>) -> Vec<T> {
-        self.numbers(room).flat_map(|number| self.all(&RowKey::numbered(table, number), &decode)).collect()
+    fn each_of<T>(
+        &self,
+        room: &RoomId,
+        table: Table,
+        decode: impl Fn(&[u8], &[u8]) -> Option<T>,
+        take: &mut dyn FnMut(T) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
+        let numbers: Vec<RoomNumber> = self.numbers(room).collect();
+        numbers.into_iter().try_for_each(|number| self.each(&RowKey::numbered(table, number), &decode, take))
+    }
+
+    fn all<T>(&self, prefix: &RowKey, decode: impl Fn(&[u8], &[u8]) -> Option<T>) -> Vec<T> {
+        let mut found = Vec::new();
+        // Putting a row into memory cannot fail.
+        drop(self.each(prefix, &decode, &mut |row| {
+            found.push(row);
+            Ok(())
+        }));
+        found
     }
 
     /// All rows that open. Where a scan breaks down half-way, another comes from the other end, so a
-    /// row may be there twice.
-    fn all<T>(&self, prefix: &RowKey, decode: impl Fn(&[u8], &[u8]) -> Option<T>) -> Vec<T> {
+    /// row may be given twice.
+    ///
+    /// # Errors
+    /// What `take` answers, never what reading does.
+    fn each<T>(
+        &self,
+        prefix: &RowKey,
+        decode: &impl Fn(&[u8], &[u8]) -> Option<T>,
+        take: &mut dyn FnMut(T) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
         let range = KeyRange::prefix(prefix.as_bytes());
-        let mut found = Vec::new();
         for direction in [Direction::Up, Direction::Down] {
+            let mut taken = Ok(());
             let scanned = self.rows.scan_sealed(&range, direction, &mut |key, value| {
                 let opened = self.rows.open(&RowKey::found(prefix.table(), key), value, &self.directory);
                 match opened.ok().and_then(|row| decode(key, &row)) {
-                    Some(row) => found.push(row),
+                    Some(row) => taken = take(row),
                     None => self.unreadable.set(self.unreadable.get().saturating_add(1)),
                 }
-                Ok(ControlFlow::Continue(()))
+                Ok(if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             });
+            taken?;
             if scanned.is_ok() {
                 break;
             }
         }
-        found
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::directory::Directory;
 use crate::error::VaultError;
 use crate::key_slot::VaultKeys;
 use crate::row::Secret;
-use crate::rows::{Batch, Direction, KeyRange, Rows, Visit};
+use crate::rows::{Batch, ClosedRows, Direction, KeyRange, Rows, Visit};
 use crate::seal::SealingKey;
 use crate::sum::Sums;
 use crate::table::{BucketNumber, IndexKey, RowKey, Table};
@@ -24,6 +24,11 @@ pub(crate) struct SealedRows {
 impl SealedRows {
     pub(crate) fn new(rows: Box<dyn Rows>, keys: &VaultKeys) -> Self {
         Self { rows, vault: SealingKey::new(&keys.vault, 1), index: IndexKey::new(&keys.index) }
+    }
+
+    /// Lets the store go. From here on nothing can be read or written.
+    pub(crate) fn close(&mut self) {
+        self.rows = Box::new(ClosedRows);
     }
 
     /// One row.

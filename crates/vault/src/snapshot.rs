@@ -11,33 +11,46 @@
 //! store does; and when the state key is replaced, nobody can read its secrets again.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
-use std::path::Path;
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::VaultError;
 use crate::folder::private_file;
-use crate::rows::{Batch, MemoryRows, Rows};
+use crate::key_slot::VaultKeys;
+use crate::open::read_head;
+use crate::rows::{Batch, Direction, KeyRange, MemoryRows, Rows, Visit};
+use crate::sealed_rows::SealedRows;
 
 const MAGIC: &[u8; 8] = b"MILDAMSN";
 const FORMAT: u16 = 1;
 /// No key and no value in the store is nearly as long; a damaged length must not ask for all memory.
 const LONGEST: u32 = 64 * 1024;
 
+/// A snapshot leaves so many bytes free on the disk: what people write next needs them more.
+const LEFT_FREE: u64 = 8 * 1024 * 1024;
+/// After so many bytes it is looked again how much is free.
+const LOOK_EVERY: u64 = 1024 * 1024;
+
 const DAMAGED: VaultError = VaultError::Damaged { what: "snapshot" };
 
 /// Writes a snapshot row by row.
 pub(crate) struct SnapshotWriter {
+    path: PathBuf,
     file: BufWriter<File>,
     hash: Sha256,
     rows: u64,
+    /// Bytes that may still be written before it is looked again how much is free.
+    seen_free: u64,
 }
 
 impl SnapshotWriter {
     pub(crate) fn create(path: &Path) -> Result<Self, VaultError> {
         let file = BufWriter::new(private_file().create(true).truncate(true).open(path)?);
-        let mut writer = Self { file, hash: Sha256::new(), rows: 0 };
+        let mut writer = Self { path: path.to_owned(), file, hash: Sha256::new(), rows: 0, seen_free: 0 };
         writer.write(MAGIC)?;
         writer.write(&FORMAT.to_be_bytes())?;
         Ok(writer)
@@ -64,6 +77,14 @@ impl SnapshotWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), VaultError> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if length > self.seen_free {
+            if fs4::available_space(&self.path)? < LEFT_FREE.saturating_add(LOOK_EVERY) {
+                return Err(VaultError::DiskFull);
+            }
+            self.seen_free = LOOK_EVERY;
+        }
+        self.seen_free = self.seen_free.saturating_sub(length);
         self.hash.update(bytes);
         Ok(self.file.write_all(bytes)?)
     }
@@ -77,6 +98,8 @@ struct SnapshotReader<R> {
     file: R,
     hash: Sha256,
     rows: u64,
+    /// Bytes read so far.
+    read: u64,
 }
 
 impl SnapshotReader<BufReader<File>> {
@@ -87,7 +110,7 @@ impl SnapshotReader<BufReader<File>> {
 
 impl<R: Read> SnapshotReader<R> {
     fn new(file: R) -> Result<Self, VaultError> {
-        let mut reader = Self { file, hash: Sha256::new(), rows: 0 };
+        let mut reader = Self::at(file);
         if reader.array()? != *MAGIC {
             return Err(DAMAGED);
         }
@@ -96,6 +119,11 @@ impl<R: Read> SnapshotReader<R> {
             newer if newer > FORMAT => Err(VaultError::Newer { found: u64::from(newer) }),
             _ => Err(DAMAGED),
         }
+    }
+
+    /// Where a row begins.
+    fn at(file: R) -> Self {
+        Self { file, hash: Sha256::new(), rows: 0, read: 0 }
     }
 
     /// The next row, or none after the last one, once number and hash were found right.
@@ -120,8 +148,7 @@ impl<R: Read> SnapshotReader<R> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], VaultError> {
         let mut bytes = [0; N];
-        self.file.read_exact(&mut bytes).map_err(ends_early)?;
-        self.hash.update(bytes);
+        self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -131,9 +158,15 @@ impl<R: Read> SnapshotReader<R> {
             return Err(DAMAGED);
         }
         let mut bytes = vec![0; length];
-        self.file.read_exact(&mut bytes).map_err(ends_early)?;
-        self.hash.update(&bytes);
+        self.fill(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), VaultError> {
+        self.file.read_exact(bytes).map_err(ends_early)?;
+        self.hash.update(&*bytes);
+        self.read = self.read.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(())
     }
 }
 
@@ -156,29 +189,124 @@ fn to_the_end(mut reader: SnapshotReader<impl Read>) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// The rows of a snapshot, as far as they can be read; none if there is no snapshot. Each row bears
-/// a tag of its own, so those before a damaged place are as good as ever.
-pub(crate) fn read(path: &Path) -> Result<Option<MemoryRows>, VaultError> {
-    match fs::exists(path) {
-        Ok(true) => {}
-        Ok(false) => return Ok(None),
-        Err(error) => return Err(error.into()),
+/// How many commits the vault had made that a snapshot is of; none if there is none that the keys open.
+pub(crate) fn commits(path: &Path, keys: &VaultKeys) -> Option<u64> {
+    // The head is the first row of all.
+    let (key, value) = SnapshotReader::open(path).ok()?.row().ok()??;
+    let rows = MemoryRows::default();
+    rows.apply(Batch::from([(key, Some(value))])).ok()?;
+    let head = read_head(&SealedRows::new(Box::new(rows), keys), keys).ok()?;
+    (head.state_generation == keys.state_generation).then_some(head.commits)
+}
+
+/// The rows of a snapshot, as far as they can be read, where they lie: what is in memory is a small part.
+/// Each row bears a tag of its own, so those before a damaged place are as good as ever.
+pub(crate) struct SnapshotRows {
+    file: Mutex<File>,
+    blocks: Vec<Block>,
+}
+
+/// Some rows that stand side by side, in order.
+struct Block {
+    first: Vec<u8>,
+    offset: u64,
+    rows: u64,
+}
+
+/// So many bytes of rows make a block, but for the last row.
+const BLOCK_LENGTH: u64 = 64 * 1024;
+
+impl SnapshotRows {
+    /// None if there is no snapshot.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, VaultError> {
+        match fs::exists(path) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let mut reader = SnapshotReader::open(path)?;
+        let (mut blocks, mut last, mut skipped): (Vec<Block>, Vec<u8>, bool) =
+            (Vec::new(), Vec::new(), false);
+        loop {
+            let offset = reader.read;
+            let key = match reader.row() {
+                Ok(Some((key, _))) => key,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, rows = reader.rows, "the snapshot ends early");
+                    break;
+                }
+            };
+            if key <= last {
+                // Rows were written in order: a damaged key is nobody's.
+                tracing::warn!("a row of the snapshot stands where it cannot");
+                skipped = true;
+                continue;
+            }
+            match blocks.last_mut() {
+                Some(block) if !skipped && offset.saturating_sub(block.offset) < BLOCK_LENGTH => {
+                    block.rows = block.rows.saturating_add(1);
+                }
+                _ => blocks.push(Block { first: key.clone(), offset, rows: 1 }),
+            }
+            (last, skipped) = (key, false);
+        }
+        Ok(Some(Self { file: Mutex::new(File::open(path)?), blocks }))
     }
-    let mut reader = SnapshotReader::open(path)?;
-    let mut batch = Batch::new();
-    loop {
-        match reader.row() {
-            Ok(Some((key, value))) => drop(batch.insert(key, Some(value))),
-            Ok(None) => break,
-            Err(error) => {
-                tracing::warn!(%error, rows = batch.len(), "the snapshot ends early");
-                break;
+
+    /// The blocks that may hold keys of a range.
+    fn blocks_of(&self, range: &KeyRange) -> &[Block] {
+        let from = self.blocks.partition_point(|block| block.first <= range.from).saturating_sub(1);
+        let to = self.blocks.partition_point(|block| block.first < range.to);
+        self.blocks.get(from..to).unwrap_or_default()
+    }
+
+    fn rows_of(&self, block: &Block) -> Result<Vec<Row>, VaultError> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(block.offset))?;
+        let mut reader = SnapshotReader::at(BufReader::new(&mut *file));
+        (0..block.rows).map(|_| reader.row()?.ok_or(DAMAGED)).collect()
+    }
+}
+
+impl Rows for SnapshotRows {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        let at = self.blocks.partition_point(|block| block.first.as_slice() <= key);
+        let Some(block) = at.checked_sub(1).and_then(|at| self.blocks.get(at)) else { return Ok(None) };
+        Ok(self.rows_of(block)?.into_iter().find(|(found, _)| found == key).map(|(_, value)| value))
+    }
+
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visit<'_>) -> Result<(), VaultError> {
+        if range.from >= range.to {
+            return Ok(());
+        }
+        let mut blocks: Vec<&Block> = self.blocks_of(range).iter().collect();
+        if direction == Direction::Down {
+            blocks.reverse();
+        }
+        for block in blocks {
+            let mut rows = self.rows_of(block)?;
+            rows.retain(|(key, _)| range.from <= *key && *key < range.to);
+            if direction == Direction::Down {
+                rows.reverse();
+            }
+            for (key, value) in rows {
+                if let ControlFlow::Break(()) = visit(&key, &value)? {
+                    return Ok(());
+                }
             }
         }
+        Ok(())
     }
-    let rows = MemoryRows::default();
-    rows.apply(batch)?;
-    Ok(Some(rows))
+
+    /// Nobody changes a snapshot.
+    fn apply(&self, _: Batch) -> Result<(), VaultError> {
+        Err(VaultError::Halted)
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        Err(VaultError::Halted)
+    }
 }
 
 #[cfg(test)]
@@ -225,9 +353,45 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         // Within the second row.
         fs::write(&path, &bytes[..bytes.len() - 48]).unwrap();
-        let rows = read(&path).unwrap().unwrap();
+        let rows = SnapshotRows::open(&path).unwrap().unwrap();
         assert_eq!(rows.get(b"a").unwrap().unwrap(), b"one");
         assert_eq!(rows.get(b"b").unwrap(), None);
-        assert!(read(&folder.path().join("none")).unwrap().is_none());
+        assert!(SnapshotRows::open(&folder.path().join("none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn rows_are_found_where_they_lie_as_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        let mut writer = SnapshotWriter::create(&path).unwrap();
+        let memory = MemoryRows::default();
+        // Enough for several blocks.
+        for n in 1..=2_000_u16 {
+            let (key, value) = ([&b"k"[..], &(n * 2).to_be_bytes()].concat(), vec![1; usize::from(n % 300)]);
+            writer.row(&key, &value).unwrap();
+            memory.apply(Batch::from([(key, Some(value))])).unwrap();
+        }
+        writer.finish().unwrap();
+        let rows = SnapshotRows::open(&path).unwrap().unwrap();
+        assert!(rows.blocks.len() > 3, "{}", rows.blocks.len());
+        let key = |n: u16| [&b"k"[..], &n.to_be_bytes()].concat();
+        for n in 0..4_010 {
+            assert_eq!(rows.get(&key(n)).unwrap(), memory.get(&key(n)).unwrap(), "{n}");
+        }
+        for (from, to) in [(0, 4_010), (0, 1), (7, 8), (8, 8), (9, 7), (1_000, 3_001), (4_000, 5_000)] {
+            let range = KeyRange { from: key(from), to: key(to) };
+            for direction in [Direction::Up, Direction::Down] {
+                let all = |rows: &dyn Rows| {
+                    let mut found = Vec::new();
+                    rows.scan(&range, direction, &mut |key, value| {
+                        found.push((key.to_vec(), value.to_vec()));
+                        Ok(ControlFlow::Continue(()))
+                    })
+                    .unwrap();
+                    found
+                };
+                assert_eq!(all(&rows), all(&memory), "{from} {to} {direction:?}");
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! integers, big-endian, or 16 bytes of an HMAC, so that no name of the world outside is readable.
 
 use hmac::{Hmac, KeyInit, Mac};
-use mildam_records::{AccountId, Canonical, ClientMessageId};
+use mildam_records::{AccountId, Canonical, ClientMessageId, RoomId};
 use sha2::Sha256;
 
 /// A room on this device: numbers from 1, in the order in which rooms came.
@@ -152,6 +152,11 @@ impl IndexKey {
     /// First 16 bytes of `HMAC-SHA-256(index key, T("mildam/vault-message-key/v1", id))`.
     pub(crate) fn message(&self, id: &ClientMessageId) -> [u8; 16] {
         self.name(&Canonical::new("mildam/vault-message-key/v1").bytes(id.as_bytes()))
+    }
+
+    /// First 16 bytes of `HMAC-SHA-256(index key, T("mildam/vault-given-id/v1", room, key))`.
+    pub(crate) fn given(&self, room: &RoomId, key: &str) -> [u8; 16] {
+        self.name(&Canonical::new("mildam/vault-given-id/v1").bytes(room.as_bytes()).text(key))
     }
 
     /// `HMAC-SHA-256(index key, T("mildam/vault-row-sum/v1", key, value))`.

@@ -18,7 +18,9 @@ use crate::head::{HeadFile, HeadRow};
 use crate::key_files::{KeyFile, KeyFiles, MemoryFiles};
 use crate::key_slot::{Argon2Cost, KeySlot, SlotKey, VaultKeys};
 use crate::keyring::OsKeyring;
+use crate::open::sound;
 use crate::postings::{Entry, Fingerprints};
+use crate::reopen::NextSlot;
 use crate::row::{HistoryRow, Hit, OutboxRow, ReceiptRow, RoomRow, Secret, Slot};
 use crate::rows::{Direction, KeyRange, MemoryRows};
 use crate::sealed_rows::SealedRows;
@@ -45,10 +47,15 @@ pub struct Vault {
 /// How far commits have come, and what only they need.
 pub(crate) struct Progress {
     pub(crate) head: HeadRow,
-    pub(crate) halted: bool,
+    /// Why nothing is written until the vault is opened again.
+    pub(crate) halted: Option<VaultError>,
     pub(crate) file: Option<HeadFile>,
     pub(crate) keys: VaultKeys,
     pub(crate) slot_key: SlotKey,
+    /// The slot that a rotation was putting in force when it failed.
+    pub(crate) next: Option<NextSlot>,
+    /// How many commits the snapshot holds; none if there is none that the keys open.
+    pub(crate) snapshot: Option<u64>,
 }
 
 impl Vault {
@@ -101,7 +108,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::DiskFull`], [`VaultError::Io`], [`VaultError::Damaged`],
     /// [`VaultError::RowTooLong`]. After any of them it is not known whether the changes will be
-    /// there later, so further commits answer [`VaultError::Halted`]: open the vault again.
+    /// there later, so further commits answer the same, until [`Vault::reopen`] has worked.
     pub fn commit(&self, changes: Changes) -> Result<(), VaultError> {
         if changes.is_empty() {
             return Ok(());
@@ -116,7 +123,17 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let mut progress = self.progress()?;
         // Until it is known to be durable, it has failed; so also if something in between panics.
-        progress.halted = true;
+        progress.halted = Some(VaultError::Halted);
+        let made = self.write(&mut progress, make);
+        progress.halted = made.as_ref().err().map(VaultError::again);
+        made
+    }
+
+    fn write(
+        &self,
+        progress: &mut Progress,
+        make: impl FnOnce(&mut Draft<'_>) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
         let mut head = progress.head;
         {
             let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
@@ -129,14 +146,38 @@ impl Vault {
             file.write(head.commits)?;
         }
         progress.head = head;
-        progress.halted = false;
         Ok(())
     }
 
     /// The right to commit.
     pub(crate) fn progress(&self) -> Result<MutexGuard<'_, Progress>, VaultError> {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if progress.halted { Err(VaultError::Halted) } else { Ok(progress) }
+        match &progress.halted {
+            Some(why) => Err(why.again()),
+            None => Ok(progress),
+        }
+    }
+
+    /// Why nothing can be written until [`Vault::reopen`] has worked, if that is so.
+    #[must_use]
+    pub fn fault(&self) -> Option<VaultError> {
+        self.progress().err()
+    }
+
+    /// A message's id from a key of the caller's own: the same for the same room and key in this vault,
+    /// and nothing to guess from for others, however simple the key.
+    #[must_use]
+    pub fn given_id(&self, room: &RoomId, key: &str) -> ClientMessageId {
+        ClientMessageId::from_bytes(self.rows.index.given(room, key))
+    }
+
+    /// Whether something opens this vault: for those who come by another way than opening it.
+    ///
+    /// # Errors
+    /// What [`Vault::open`] answers to what does not open it.
+    pub fn check_unlock(&self, unlock: &Unlock) -> Result<(), VaultError> {
+        let slot = sound(&*self.files)?.ok_or(VaultError::Damaged { what: "key slot" })?;
+        KeySlot::parse(&slot)?.open(unlock, &OsKeyring).map(drop)
     }
 
     /// What is in a slot.
@@ -351,9 +392,9 @@ impl Vault {
 
     /// Searches all conversations, newest first by the time they were sent.
     ///
-    /// A query is cut at spaces and punctuation into terms, all of which must be in a text. Hangul,
-    /// Hanja, Kana and symbols are found anywhere, other words from their beginning; case, width
-    /// and composition do not matter.
+    /// A query is cut at white space into terms, all of which must be in a text: anywhere, but for one or
+    /// two letters of a script with spaces, which must begin a word. Case, width, composition and accents
+    /// do not matter; symbols do, but for the punctuation of sentences around a word.
     ///
     /// # Errors
     /// As [`Vault::get`].

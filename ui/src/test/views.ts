@@ -3,6 +3,7 @@ import fc from 'fast-check'
 
 import type {
   ClientState,
+  FriendRequestView,
   FriendsView,
   FriendView,
   MemberView,
@@ -77,8 +78,33 @@ export function messageView(of: Partial<MessageView> = {}): MessageView {
   }
 }
 
-export function memberView(account: string): MemberView {
-  return { account, nickname: account, role: 'member', trust: 'unverified' }
+/** What a name looks like, as far as it matters here: the backend folds more than capitals. */
+export function lookOf(name: string): string {
+  return name.toLowerCase()
+}
+
+export function memberView(account: string, of: Partial<MemberView> = {}): MemberView {
+  return {
+    account,
+    nickname: account,
+    look: lookOf(of.nickname ?? account),
+    role: 'member',
+    trust: 'unverified',
+    ...of,
+  }
+}
+
+export function friendView(account: string, of: Partial<FriendView> = {}): FriendView {
+  const look = lookOf(of.nickname ?? account)
+  return { account, nickname: account, look, trust: 'unverified', ...of }
+}
+
+export function requestView(
+  account: string,
+  of: Partial<FriendRequestView> = {},
+): FriendRequestView {
+  const look = lookOf(of.nickname ?? account)
+  return { account, nickname: account, look, greeting: '', requested_at: 0, ...of }
 }
 
 export function roomView(of: Partial<RoomView> = {}): RoomView {
@@ -86,6 +112,7 @@ export function roomView(of: Partial<RoomView> = {}): RoomView {
     room: 'room',
     kind: 'group',
     name: 'A room',
+    look: lookOf(of.name ?? 'A room'),
     members: [memberView('alice'), memberView('bob')],
     last: messageView(),
     unread: 0,
@@ -104,15 +131,17 @@ export function clientState(of: Partial<ClientState> = {}): ClientState {
     account: {
       account: 'alice',
       nickname: 'Alice',
+      look: 'alice',
       identity: 'identity',
       device: 'device',
       logged_in: true,
-      recovery_words: null,
+      words_pending: false,
       notices: [],
     },
     offered_key: null,
     transport: 'tls',
     clock_ahead: null,
+    storage_fault: null,
     ...of,
   }
 }
@@ -129,6 +158,8 @@ function known<Value extends string>(...values: Value[]): fc.Arbitrary<Value> {
 }
 
 const account = fc.oneof(fc.constantFrom('alice', 'bob'), text)
+/** Any look, and often enough one that others have as well. */
+const look = fc.oneof(fc.constantFrom('same', 'twin'), text)
 const trust = known<TrustView>('unverified', 'verified', 'changed')
 
 const content = fc.oneof(
@@ -149,12 +180,18 @@ export const messages: fc.Arbitrary<MessageView> = fc.record({
   failure: fc.option(text),
 })
 
-const friend: fc.Arbitrary<FriendView> = fc.record({ account, nickname: text, trust })
+const friend: fc.Arbitrary<FriendView> = fc.record({
+  account,
+  nickname: text,
+  look,
+  trust,
+})
 
 export const rooms: fc.Arbitrary<RoomView> = fc.record({
   room: account,
   kind: known<RoomKindView>('direct', 'group'),
   name: text,
+  look,
   members: fc.array(
     friend.map((one) => ({ ...one, role: 'owner' })),
     { maxLength: 4 },
@@ -168,7 +205,7 @@ export const rooms: fc.Arbitrary<RoomView> = fc.record({
 })
 
 const requests = fc.array(
-  fc.record({ account, nickname: text, greeting: text, requested_at: number }),
+  fc.record({ account, nickname: text, look, greeting: text, requested_at: number }),
   { maxLength: 4 },
 )
 export const friends: fc.Arbitrary<FriendsView> = fc.record({
@@ -182,5 +219,8 @@ export const hits: fc.Arbitrary<SearchHit> = fc.record({
   room_name: text,
   ranges: fc.array(fc.tuple(number, number), { maxLength: 6 }),
 })
+
+/** Of a fault of storage, and of no fault. */
+export const faults = fc.option(known('disk_full', 'disk_failed', 'vault_damaged'))
 
 export const numbers = number

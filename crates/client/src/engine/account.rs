@@ -18,6 +18,7 @@ use crate::client::{Recover, SignUp};
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{AccountView, ConnectionState, Event, ServerView, SignUpStep};
+use crate::server::Server;
 use crate::store::{self, AccountSlot, ContactRow, PendingSignUp, SessionSlot};
 use crate::times;
 
@@ -107,7 +108,7 @@ async fn finish_registration(
 
 impl Engine {
     pub(super) async fn connect(&mut self, link: ServerLink) -> Result<ServerView, Error> {
-        let known = self.link.borrow().clone();
+        let known = self.server.borrow().clone();
         let committed = self.own.as_ref().is_some_and(|own| own.slot.pending.is_none());
         if committed && known.as_ref().is_some_and(|known| known.fingerprint() != link.fingerprint()) {
             return Err(Error::new(
@@ -115,27 +116,30 @@ impl Engine {
                 "This device's account lives on another server. Use another profile for this one.",
             ));
         }
-        let before = known.clone();
-        if known.as_ref() != Some(&link) || self.wire.is_none() {
+        let server = known.as_ref().map_or_else(
+            || Server::new(link.clone()),
+            |known| known.with_first(link.clone()),
+        );
+        if known.as_ref().is_none_or(|known| *known.first() != link) || self.wire.is_none() {
             self.wire = None;
             self.down = Error::offline();
             let offered = self.forget_offered_key();
-            self.link.send_replace(Some(link.clone()));
+            // Whoever names an address wants to know whether it works, and not whether another one does.
+            self.server.send_replace(Some(Server::new(link)));
             if let Err(error) = self.connected().await {
                 // A link that does not work is not remembered, nor what its address shows.
-                self.link.send_replace(before.clone());
+                self.server.send_replace(known.clone());
                 self.standing.send_modify(|standing| standing.offered_key = offered);
-                if before.is_none() {
+                if known.is_none() {
                     self.set_connection(ConnectionState::Unconfigured).await;
                 }
                 return Err(error);
             }
         }
-        let mut changes = Changes::new();
-        store::put(&mut changes, Slot::Server, &link.to_string())?;
-        self.commit(changes).await?;
+        self.store_server(&server).await?;
+        self.hold_server(server.clone());
         self.tell_state().await;
-        store::server_view(&link.to_string())
+        Ok(server.view())
     }
 
     pub(super) async fn sign_up(

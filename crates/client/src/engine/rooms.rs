@@ -2,7 +2,7 @@
 
 use mildam_e2ee::{NewChange, NewEpoch, Room, RoomProfile};
 use mildam_protocol::command;
-use mildam_protocol::records::{AccountId, ReceiptKind, RoomId, RoomKind};
+use mildam_protocol::records::{AccountId, ReceiptKind, Role, RoomId, RoomKind};
 use mildam_vault::Changes;
 
 use super::Engine;
@@ -125,11 +125,18 @@ impl Engine {
         for _ in 0..TRIES {
             self.catch_up(room).await?;
             let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
-            let change = open.room.leave(self.secrets()?, &self.contacts, self.wary_now())?;
+            let (secrets, now) = (self.secrets()?, self.wary_now());
+            let heir = open.room.heir(secrets.account());
+            let change = match heir {
+                Some(heir) => open.room.set_role(heir, Role::Owner, secrets, &self.contacts, now)?,
+                None => open.room.leave(secrets, &self.contacts, now)?,
+            };
+            let leaves = heir.is_none();
             match self.ask(&change_command(change)).await {
                 Err(error) if error.code() == "stale" => {}
                 Err(error) => return Err(error),
-                Ok(_) => return self.catch_up(room).await,
+                Ok(_) if leaves => return self.catch_up(room).await,
+                Ok(_) => {}
             }
         }
         Err(Error::new("busy", "The room is busy with other changes. Try again."))

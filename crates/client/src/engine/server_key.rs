@@ -6,8 +6,8 @@ use mildam_vault::{Changes, Slot};
 
 use super::Engine;
 use crate::error::Error;
-use crate::model::{ClientState, OfferedKeyView};
-use crate::store;
+use crate::model::{ClientState, OfferedKeyView, ServerView};
+use crate::server::Server;
 
 impl Engine {
     /// Remembers the server key that an attempt found in place of the link's. What was declined is
@@ -19,6 +19,7 @@ impl Engine {
         }
         self.declined_key = None;
         let offered = OfferedKeyView { known: link.fingerprint().to_string(), found: found.to_owned() };
+        self.offered_at = Some(link.clone());
         self.standing.send_modify(|standing| standing.offered_key = Some(offered));
     }
 
@@ -50,12 +51,51 @@ impl Engine {
     /// The known relay has that key from now on. Said anew, the link makes the keeper try at once.
     async fn take_server_key(&mut self, found: &str) -> Result<(), Error> {
         let fingerprint: Hash = found.parse().map_err(|_| Error::internal("an offered fingerprint"))?;
-        let known = self.link.borrow().clone().ok_or_else(|| Error::not_found("server"))?;
-        let link = ServerLink::new(known.host(), known.port(), fingerprint)?;
-        let mut changes = Changes::new();
-        store::put(&mut changes, Slot::Server, &link.to_string())?;
-        self.commit(changes).await?;
-        self.link.send_replace(Some(link));
+        let known = self.server.borrow().clone().ok_or_else(|| Error::not_found("server"))?;
+        let shown_at = self.offered_at.take().unwrap_or_else(|| known.first().clone());
+        let server = known.under(&shown_at, fingerprint)?;
+        self.store_server(&server).await?;
+        self.server.send_replace(Some(server));
         Ok(())
+    }
+
+    pub(super) async fn store_server(&mut self, server: &Server) -> Result<(), Error> {
+        let mut changes = Changes::new();
+        changes.put(Slot::Server, server.to_slot()?);
+        self.commit(changes).await
+    }
+
+    /// The relay was reached at this address: it is tried first from now on.
+    pub(super) async fn prefer(&mut self, link: ServerLink) -> Result<(), Error> {
+        let known = self.server.borrow().clone();
+        let Some(known) = known.filter(|known| *known.first() != link) else { return Ok(()) };
+        let server = known.with_first(link);
+        self.store_server(&server).await?;
+        self.hold_server(server);
+        self.tell_state().await;
+        Ok(())
+    }
+
+    /// Takes what is known of the same relay for the next connection. The one that there is stays.
+    pub(super) fn hold_server(&self, server: Server) {
+        self.server.send_if_modified(|held| {
+            *held = Some(server);
+            false
+        });
+    }
+
+    /// Forgets an address of the relay.
+    pub(super) async fn forget_address(&mut self, address: &str) -> Result<ServerView, Error> {
+        let known = self.server.borrow().clone().ok_or_else(|| Error::not_found("server"))?;
+        let found = known.links().find(|link| link.address() == address || link.shown_address() == address);
+        let found = found.ok_or_else(|| Error::not_found("address"))?.clone();
+        let server = known
+            .without(&found)
+            .ok_or_else(|| Error::new("forbidden", "It is the only address of this server that is known."))?;
+        self.store_server(&server).await?;
+        // The connection that there is stays, wherever it leads.
+        self.hold_server(server.clone());
+        self.tell_state().await;
+        Ok(server.view())
     }
 }

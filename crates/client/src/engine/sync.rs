@@ -77,8 +77,11 @@ impl Engine {
 
     /// A room that this device did not know, or knows up to its leaving only.
     fn meet(&mut self, summary: &RoomSummary) {
-        let known = self.rooms.remove(&summary.room).map(|open| open.meta);
-        let meta = known.unwrap_or_else(|| RoomMeta {
+        let (meta, before) = match self.rooms.remove(&summary.room) {
+            Some(open) => (Some(open.meta), Some(open.before.unwrap_or_else(|| Box::new(open.room)))),
+            None => (None, None),
+        };
+        let meta = meta.unwrap_or_else(|| RoomMeta {
             kind: summary.kind,
             name: String::new(),
             members: Vec::new(),
@@ -90,8 +93,11 @@ impl Engine {
             since: self.store.now(),
             arrived: Arrival { connection: self.connections, time: times::bounded(self.store.now()) },
         });
-        let open = OpenRoom { room: Room::joining(summary.room, summary.start), meta, read_back: false };
-        self.rooms.insert(summary.room, open);
+        let room = before.as_ref().map_or_else(
+            || Room::joining(summary.room, summary.start),
+            |before| before.joining_again(summary.start),
+        );
+        self.rooms.insert(summary.room, OpenRoom { room, meta, read_back: false, before });
     }
 
     /// Receipts that the relay lacks, because they were not sent before the last connection ended.
@@ -155,13 +161,16 @@ impl Engine {
     /// before it is told.
     async fn take(&mut self, room: RoomId, items: Vec<LogItem>) -> Result<bool, Error> {
         let mut batch = Batch { now: self.store.now(), ..Batch::default() };
+        let mut taken = Ok(());
         for item in items {
-            self.take_one(room, &item, &mut batch).await?;
-            if batch.gap {
+            taken = self.take_one(room, &item, &mut batch).await;
+            if taken.is_err() || batch.gap {
                 break;
             }
         }
+        // What was read before something went wrong is behind the room's position already.
         self.store_batch(room, &mut batch).await?;
+        taken?;
         Ok(batch.gap)
     }
 
@@ -197,6 +206,7 @@ impl Engine {
         match outcome {
             Err(NotAccepted::NeedsKeys(accounts)) => return Ok(accounts),
             Err(NotAccepted::Old) => return Ok(Vec::new()),
+            Err(NotAccepted::PastUnreadable(unreadable)) => return Err(unreadable.into()),
             Err(NotAccepted::OutOfOrder) => {
                 batch.gap = true;
                 return Ok(Vec::new());
@@ -233,7 +243,21 @@ impl Engine {
         Ok(Vec::new())
     }
 
+    /// What was known of a room is given up only for another beginning that holds.
+    fn settle_beginning(&mut self, room: RoomId, batch: &mut Batch) {
+        let Some(open) = self.rooms.get_mut(&room) else { return };
+        let begun = open.room.has_begun();
+        let Some(before) = open.before.take().filter(|_| !begun) else { return };
+        open.room = *before;
+        if !batch.refused.is_empty() {
+            tracing::warn!("a room's other beginning does not hold");
+            open.room.refuse_beginning();
+        }
+        *batch = Batch { now: batch.now, ..Batch::default() };
+    }
+
     async fn store_batch(&mut self, room: RoomId, batch: &mut Batch) -> Result<(), Error> {
+        self.settle_beginning(room, batch);
         let own = self.secrets()?.account().clone();
         if !batch.refused.is_empty() {
             // A log that is read once more, after a repair, is refused where its keys are gone: what
@@ -328,6 +352,7 @@ impl Engine {
                     asked = true;
                     self.fetch_keys(&[account]).await?;
                 }
+                Err(RoomError::PastUnreadable(unreadable)) => return Err(unreadable.into()),
                 Err(_) => {
                     tracing::info!("a receipt does not fit the log");
                     return Ok(());
@@ -361,7 +386,11 @@ impl Engine {
         for ((room, kind), seq) in std::mem::take(&mut self.receipts_due) {
             let (Ok(secrets), Some(open)) = (self.secrets(), self.rooms.get(&room)) else { continue };
             let at = open.room.position();
-            let hash = if at.seq == seq { Some(at.hash) } else { self.store.log_hash(&room, seq) };
+            let hash = if at.seq == seq { Ok(Some(at.hash)) } else { self.store.log_hash(&room, seq) };
+            let hash = hash.unwrap_or_else(|error| {
+                tracing::error!(%error, "a receipt cannot be made");
+                None
+            });
             if let Some(hash) = hash.filter(|_| !open.meta.left) {
                 receipts.push(secrets.sign_receipt(room, kind, LogPosition { seq, hash }));
             }

@@ -1,9 +1,12 @@
 //! What has to be done from time to time: new prekeys, old ones erased, keys of the vault changed.
 
+use std::time::Duration;
+
 use mildam_e2ee::{DeviceSecrets, Directory};
 use mildam_protocol::command;
 use mildam_protocol::records::RoomId;
 use mildam_vault::{Changes, Slot};
+use tokio::time::Instant;
 
 use super::{Engine, OpenRoom, Own};
 use crate::error::Error;
@@ -11,10 +14,37 @@ use crate::model::Notice;
 use crate::store;
 
 /// How often it is looked whether something is due.
-pub(super) const TEND_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+pub(super) const TEND_EVERY: Duration = Duration::from_secs(60);
 /// The vault's keys are changed, so that what was deleted cannot be read, after so many
 /// milliseconds: a day.
 const ROTATE_AFTER: u64 = 24 * 60 * 60 * 1_000;
+
+/// A snapshot that could not be written is tried again after so long, and twice as long each time after.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(60);
+/// At the latest after this.
+const LONGEST_SNAPSHOT_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When a snapshot may be tried: one that does not fit costs as much as one that does.
+#[derive(Debug, Default)]
+pub(super) struct SnapshotTries {
+    not_before: Option<Instant>,
+    pause: Duration,
+}
+
+impl SnapshotTries {
+    fn may_try(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| now >= at)
+    }
+
+    fn note(&mut self, written: bool, now: Instant) {
+        if written {
+            *self = Self::default();
+        } else {
+            self.pause = (self.pause * 2).clamp(SNAPSHOT_PAUSE, LONGEST_SNAPSHOT_PAUSE);
+            self.not_before = Some(now + self.pause);
+        }
+    }
+}
 
 impl Own {
     /// Adds a notice for the person, kept until it is dismissed.
@@ -29,6 +59,9 @@ impl Own {
 
 impl Engine {
     pub(super) async fn tend(&mut self) {
+        if self.store.has_fault() {
+            return;
+        }
         if let Err(error) = self.tend_keys().await {
             tracing::info!(code = error.code(), "keys were not tended to");
         }
@@ -165,7 +198,11 @@ impl Engine {
     /// this is where damage shows that nobody has stumbled over yet.
     async fn tend_vault(&mut self, rotate_after: u64) -> Result<(), Error> {
         let now = self.store.now();
-        let tended = self.store.read(move |vault| Ok(store::tend(vault, now, rotate_after)?)).await;
+        let mut tended = self.store.read(move |vault| Ok(store::rotate(vault, now, rotate_after)?)).await;
+        if tended.is_ok() && self.snapshots.may_try(Instant::now()) {
+            tended = self.store.read(|vault| Ok(store::keep_snapshot(vault)?)).await;
+            self.snapshots.note(tended.is_ok(), Instant::now());
+        }
         if tended.as_ref().is_err_and(|error| error.code() == "vault_damaged") {
             self.tell_of(Notice::VaultDamaged).await;
         }

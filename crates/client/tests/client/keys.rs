@@ -52,7 +52,7 @@ async fn twelve_words_bring_an_account_back_and_shut_the_lost_device_out() {
     let room = alice.client.create_group("우리 가족", &["bob".to_owned()]).await.unwrap().room;
     alice.client.send(&room, "before").await.unwrap();
     bob.until_text("before", MessageState::Received).await;
-    let words = alice.client.state().await.unwrap().account.unwrap().recovery_words.unwrap();
+    let words = alice.client.recovery_words().await.unwrap().unwrap();
 
     let home = world.folder.path().join("alice again");
     let client = open(&home).await;
@@ -76,7 +76,7 @@ async fn twelve_words_bring_an_account_back_and_shut_the_lost_device_out() {
     assert_eq!(code(&words.korean.join(" "), "short").await, "bad_password");
 
     let view = client.recover(recover(&words.korean.join("  "), "a new password")).await.unwrap();
-    assert_eq!((view.account.as_str(), view.logged_in, view.recovery_words), ("alice", true, None));
+    assert_eq!((view.account.as_str(), view.logged_in, view.words_pending), ("alice", true, false));
     // The lost device is told, and is logged out.
     let told = alice
         .until(|event| match event {
@@ -123,7 +123,7 @@ async fn a_device_that_recovers_its_own_account_keeps_its_history() {
     let room = alice.client.open_direct("bob").await.unwrap().room;
     alice.client.send(&room, "before").await.unwrap();
     bob.until_text("before", MessageState::Received).await;
-    let words = alice.client.state().await.unwrap().account.unwrap().recovery_words.unwrap();
+    let words = alice.client.recovery_words().await.unwrap().unwrap();
     let recover = Recover {
         account: "alice".to_owned(),
         words: secret(&words.english.join(" ")),

@@ -197,7 +197,8 @@ async fn the_passphrase_is_changed_while_running() {
     assert_eq!(Client::open(&alice.home, passphrase()).await.err().unwrap().code(), "wrong_passphrase");
     let client = Client::open(&alice.home, next()).await.unwrap();
     client.wait_online().await.unwrap();
-    assert_eq!(client.state().await.unwrap().account.unwrap().recovery_words, None);
+    assert!(!client.state().await.unwrap().account.unwrap().words_pending);
+    assert_eq!(client.recovery_words().await.unwrap(), None);
     // There is a snapshot under the new keys.
     client.shut_down().await;
     std::fs::remove_dir_all(alice.home.join("store")).unwrap();

@@ -9,14 +9,21 @@ use rand_core::CryptoRng;
 
 use super::epoch::{Arrived, Epoch};
 use super::rule::{Block, ItemKind, Rule};
-use super::{Accepted, NotAccepted, Reader, ReceivedMessage, Refusal, Room};
+use super::{Accepted, NotAccepted, PastUnreadable, Reader, ReceivedMessage, Refusal, Room};
 use crate::content::{Body, Content};
 use crate::directory::KnownAccount;
 
-/// A rule that an item breaks, or keys that are needed to tell.
+/// A rule that an item breaks, or what is needed to tell.
 enum Stop {
     Needs(Vec<AccountId>),
+    Unreadable(PastUnreadable),
     Breaks(Rule),
+}
+
+impl From<PastUnreadable> for Stop {
+    fn from(unreadable: PastUnreadable) -> Self {
+        Self::Unreadable(unreadable)
+    }
 }
 
 impl From<Rule> for Stop {
@@ -118,7 +125,7 @@ impl Room {
                 self.judge(checked, ItemKind::Message, &message.header.sender, reader)
             }
         };
-        if !matches!(outcome, Err(NotAccepted::NeedsKeys(_))) {
+        if !matches!(outcome, Err(NotAccepted::NeedsKeys(_) | NotAccepted::PastUnreadable(_))) {
             self.position = next;
         }
         outcome
@@ -138,6 +145,7 @@ impl Room {
                 return Err(NotAccepted::NeedsKeys(accounts));
             }
             Err(Stop::Needs(_)) => Rule::UnknownKeys,
+            Err(Stop::Unreadable(unreadable)) => return Err(unreadable.into()),
             Err(Stop::Breaks(rule)) => rule,
         };
         if let Some(block) = Block::by(rule, kind)
@@ -168,6 +176,7 @@ impl Room {
             (Some(_), _) => true,
         };
         check(begins && next.room() == self.id, Rule::ChainBroken)?;
+        check(self.membership.is_some() || next.version() > self.after_version, Rule::BadStart)?;
         let certificate = reader.certificate(&change.actor, &change.actor_list, &change.actor_device)?;
         certificate
             .device_key
@@ -200,7 +209,7 @@ impl Room {
     /// Whether a place that a sender saw is the one that this reader saw. Places before the
     /// reader's start cannot be compared.
     fn check_seen(&self, seq: u64, hash: &Hash, reader: &Reader<'_>) -> Checked<()> {
-        let fits = seq < self.start.seq || self.hash_at(seq, reader.hashes) == Some(*hash);
+        let fits = seq < self.start.seq || self.hash_at(seq, reader.hashes)? == Some(*hash);
         check(fits, Rule::LogMismatch)
     }
 
@@ -284,7 +293,14 @@ impl Room {
             Err(stop) => Err(stop),
             Ok(()) => {
                 let read = self.read_epoch(arrived, reader, rng);
-                if matches!(&read, Err(Stop::Breaks(_))) || (reader.keys_are_fresh && read.is_err()) {
+                let refused = match &read {
+                    // What stands before where this reader begins may be an epoch of any time.
+                    Err(Stop::Breaks(Rule::BadStart)) => false,
+                    Err(Stop::Breaks(_)) => true,
+                    Err(Stop::Needs(_)) => reader.keys_are_fresh,
+                    Err(Stop::Unreadable(_)) | Ok(_) => false,
+                };
+                if refused {
                     // A member did announce it: it counts, and the next one will name it as its
                     // predecessor. Its key does not, and neither do the lists that it names: what
                     // an epoch has left behind must not come back by a bad one.

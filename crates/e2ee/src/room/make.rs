@@ -167,6 +167,37 @@ impl Room {
         Ok(NewChange { change, snapshot: None, epoch: None })
     }
 
+    /// Gives a member another role.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub fn set_role(
+        &self,
+        account: &AccountId,
+        role: Role,
+        secrets: &DeviceSecrets,
+        directory: &dyn Directory,
+        now: u64,
+    ) -> Result<NewChange, RoomError> {
+        let membership = self.active(secrets.account())?;
+        let change = Change::Role { account: account.clone(), role };
+        let change = Act { secrets, directory, now }.sign(Some(membership), change)?;
+        membership.after(&change)?;
+        Ok(NewChange { change, snapshot: None, epoch: None })
+    }
+
+    /// Who has to become owner before an account leaves, so that the group is not left without one: an
+    /// admin, or else any member. None if it is not the only owner, or the only member.
+    #[must_use]
+    pub fn heir(&self, leaving: &AccountId) -> Option<&AccountId> {
+        let others = || self.members().filter(|member| member.account != *leaving);
+        let owns = self.members().any(|member| member.account == *leaving && member.role == Role::Owner);
+        if !owns || others().any(|other| other.role == Role::Owner) {
+            return None;
+        }
+        others().max_by_key(|other| other.role).map(|heir| &heir.account)
+    }
+
     fn change_with_epoch(
         &self,
         act: &Act<'_>,

@@ -77,7 +77,7 @@ pub(super) enum ItemKind {
 pub(super) struct Block {
     pub(super) rule: Rule,
     /// Whether the next good epoch ends it: then everybody is on one key again. A fork of the log
-    /// or of the chain of changes does not heal by that.
+    /// or of the chain of changes does not heal by that, nor does a false beginning.
     pub(super) heals: bool,
 }
 
@@ -92,7 +92,8 @@ impl Block {
             ItemKind::Message => rule == Rule::LogMismatch,
             ItemKind::Epoch => !matches!(rule, Rule::NoKey | Rule::BadCommitment | Rule::BadProfile),
         };
-        let heals = kind == ItemKind::Epoch && !matches!(rule, Rule::LogMismatch | Rule::IdentityChanged);
+        let heals = kind == ItemKind::Epoch
+            && !matches!(rule, Rule::LogMismatch | Rule::IdentityChanged | Rule::BadStart);
         blocks.then_some(Self { rule, heals })
     }
 }

@@ -15,6 +15,9 @@
 //!   to an error that a person can be told, so every call goes through [`guarded`].
 //! * **Its snapshots are only an index.** One that was left half-written, or is damaged, is set aside: sled
 //!   would refuse the whole store for it.
+//! * **A failed write wakes nobody.** sled may leave whoever waits for a flush waiting for ever, when one of
+//!   its own threads finds that a write fails. Another flush sees the failure at once, and wakes the
+//!   first one: see [`flush`].
 //! * **Losses are noticed.** sled cuts its log at the first bytes that do not add up, without a
 //!   word. [`head`](crate::head) and [`sum`](crate::sum) tell.
 
@@ -22,6 +25,7 @@ use std::fs::{self, File, OpenOptions};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -37,6 +41,9 @@ const CACHE_CAPACITY: u64 = 64 * 1024 * 1024;
 /// vault's own lock, which is taken before.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long to wait for a flush before another one is begun, the first time.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
 const DAMAGED: VaultError = VaultError::Damaged { what: "store" };
 
@@ -111,8 +118,7 @@ impl Rows for DiskRows {
     }
 
     fn sync(&self) -> Result<(), VaultError> {
-        let db = self.db()?;
-        guarded(|| db.flush().map_err(from_sled))?;
+        flush(self.db()?)?;
         self.data.sync_all()?;
         Ok(())
     }
@@ -196,6 +202,25 @@ fn bring_back(folder: &Path) -> Result<(), VaultError> {
 fn beside(file: &Path, rename: impl Fn(&str) -> String) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     file.with_file_name(rename(&name))
+}
+
+/// sled's flush. If it takes long, another one is begun, which finds out whether a write has failed.
+fn flush(db: &sled::Db) -> Result<(), VaultError> {
+    let (done, outcome) = mpsc::channel();
+    let mut patience = FLUSH_PATIENCE;
+    loop {
+        let (db, done) = (db.clone(), done.clone());
+        thread::Builder::new().name("vault-flush".to_owned()).spawn(move || {
+            let flushed = guarded(|| db.flush().map_err(from_sled));
+            // Before anybody hears of it and closes the store.
+            drop(db);
+            done.send(flushed.map(drop))
+        })?;
+        match outcome.recv_timeout(patience) {
+            Ok(flushed) => return flushed,
+            Err(_) => patience = patience.saturating_mul(2),
+        }
+    }
 }
 
 fn open_patiently(folder: &Path) -> Result<sled::Db, VaultError> {

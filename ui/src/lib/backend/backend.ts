@@ -9,6 +9,7 @@ import type {
   MessageView,
   Notice,
   PresenceView,
+  RecoveryWordsView,
   RoomView,
   SearchHit,
   ServerView,
@@ -65,6 +66,8 @@ export interface Backend {
   recover(form: { account: string; words: string; password: string }): Promise<AccountView>
   dismiss(notice: Notice): Promise<void>
   logOut(): Promise<void>
+  /** The words, as long as nobody has confirmed that they are written down. Only to be shown, never kept. */
+  recoveryWords(): Promise<RecoveryWordsView | null>
   confirmRecoveryWords(): Promise<void>
   contact(account: string): Promise<ContactView>
   setVerified(account: string, verified: boolean): Promise<ContactView>

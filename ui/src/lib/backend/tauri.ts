@@ -2,7 +2,7 @@ import { invoke } from '@tauri-apps/api/core'
 import { listen } from '@tauri-apps/api/event'
 
 import type { Backend } from './backend'
-import type { Event } from './views'
+import type { Event, RecoveryWordsView } from './views'
 
 /** The program behind the window, over Tauri's bridge. */
 export const backend: Backend = {
@@ -25,6 +25,7 @@ export const backend: Backend = {
   recover: (form) => invoke('recover', form),
   dismiss: (notice) => invoke('dismiss', { notice }),
   logOut: () => invoke('log_out'),
+  recoveryWords: () => invoke<RecoveryWordsView | null>('recovery_words'),
   confirmRecoveryWords: () => invoke('confirm_recovery_words'),
   contact: (account) => invoke('contact', { account }),
   setVerified: (account, verified) => invoke('set_verified', { account, verified }),

@@ -13,6 +13,11 @@ account: string,
  */
 nickname: string, 
 /**
+ * What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+ * the id beside them.
+ */
+look: string, 
+/**
  * Fingerprint of the identity key, in base64url.
  */
 identity: string, 
@@ -25,9 +30,10 @@ device: string,
  */
 logged_in: boolean, 
 /**
- * The recovery words, as long as the user has not confirmed that they are written down.
+ * Whether the recovery words are still on this device, because nobody has confirmed that they are
+ * written down.
  */
-recovery_words: RecoveryWordsView | null, 
+words_pending: boolean, 
 /**
  * What the user should know, until dismissed.
  */
@@ -61,7 +67,12 @@ transport: TransportView | null,
  * By how many milliseconds this computer's clock is ahead of the relay's, negative if it is behind;
  * none as long as they agree within two minutes, or nothing is known of the relay's.
  */
-clock_ahead: number | null, };
+clock_ahead: number | null, 
+/**
+ * Why nothing can be stored at the moment, as the code of an error: `disk_full`, `disk_failed`,
+ * `vault_damaged`. Nothing is received or sent meanwhile; it goes on by itself.
+ */
+storage_fault: string | null, };
 
 /**
  * Where the connection to the relay stands.
@@ -176,6 +187,11 @@ account: string,
  */
 nickname: string, 
 /**
+ * What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+ * the id beside them.
+ */
+look: string, 
+/**
  * The words that came with the request; may be empty.
  */
 greeting: string, 
@@ -196,6 +212,11 @@ account: string,
  * Their nickname, or the id where they chose none.
  */
 nickname: string, 
+/**
+ * What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+ * the id beside them.
+ */
+look: string, 
 /**
  * How far their identity is known.
  */
@@ -264,6 +285,11 @@ account: string,
  * The nickname, or the id.
  */
 nickname: string, 
+/**
+ * What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+ * the id beside them.
+ */
+look: string, 
 /**
  * `owner`, `admin` or `member`.
  */
@@ -403,6 +429,11 @@ kind: RoomKindView,
  */
 name: string, 
 /**
+ * What the name looks like, whatever it is spelt with: two that are equal in this are told apart by
+ * the id beside them.
+ */
+look: string, 
+/**
  * The members, the own account included.
  */
 members: Array<MemberView>, 
@@ -481,7 +512,11 @@ address: string,
 /**
  * The fingerprint of the server's key, in base64url.
  */
-fingerprint: string, };
+fingerprint: string, 
+/**
+ * Other addresses where it was found before, for display. They are tried when the first does not answer.
+ */
+others: Array<string>, };
 
 /**
  * The session of one of the account's devices.

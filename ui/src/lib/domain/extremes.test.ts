@@ -5,13 +5,16 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import {
   clientState,
   CONTENTS,
+  faults,
   friends,
+  friendView,
   hits,
   memberView,
   messages,
   messageView,
   NUMBERS,
   numbers,
+  requestView,
   rooms,
   roomView,
   TEXTS,
@@ -97,17 +100,30 @@ function badRooms(): RoomView[] {
     ...NUMBERS.map((failed) => ({ failed })),
     ...TEXTS.flatMap((text) => [{ name: text }, { blocked: text }, { kind: text as never }]),
     { members: [] },
+    { members: [], kind: 'direct' },
+    { members: TEXTS.map((nickname, at) => memberView(`m${at}`, { nickname })) },
+    ...TEXTS.map((account) => ({
+      members: [memberView(account)],
+      kind: 'direct' as const,
+    })),
     { members: Array.from({ length: 5000 }, (_, at) => memberView(`member${at}`)) },
     { last: null },
   ]
   return fields.map((of, at) => roomView({ room: `room${at}`, ...of }))
 }
 
-test('a room row is drawn with every value of every field', () => {
+test('a room row is drawn with every value of every field', async () => {
   const list = badRooms()
-  for (const room of list) show(RoomRow, { room })
-  expectWhole('room-row', list.length)
-  expect(all('room-row').every((row) => row.textContent !== '')).toBe(true)
+  // Nearly all have one name: most have something beside it as soon as two of that name are known.
+  const twins = ['one', 'two'].map((room) => roomView({ room }))
+  for (const known of [[], twins]) {
+    messenger.rooms = known
+    for (const room of list) show(RoomRow, { room })
+    expectWhole('room-row', list.length)
+    expect(all('room-row').every((row) => row.textContent !== '')).toBe(true)
+    expect(count('beside') > list.length / 2).toBe(known === twins)
+    await clear()
+  }
 })
 
 test('a room row tells who wrote last', () => {
@@ -238,13 +254,9 @@ test('search hits are drawn with every value of every field', async () => {
 
 test('friends stay in the list beside one that cannot be drawn', () => {
   const friend = (account: string, nickname = account) =>
-    ({ account, nickname, trust: 'unverified' }) as const
-  const request = (account: string, nickname = account) => ({
-    account,
-    nickname,
-    greeting: '\u202e',
-    requested_at: 9e15,
-  })
+    friendView(account, { nickname, look: 'same' })
+  const request = (account: string, nickname = account) =>
+    requestView(account, { nickname, greeting: '\u202e', requested_at: 9e15, look: 'same' })
   messenger.friends = {
     friends: [...TEXTS.map((text) => friend(text, text)), friend('bob'), friend('bob')],
     incoming: [request('carol'), request('dave', poison), request('carol')],
@@ -253,6 +265,7 @@ test('friends stay in the list beside one that cannot be drawn', () => {
   show(FriendsPanel, { onopen: () => {} })
   expect(count('friend-row')).toBe(TEXTS.length + 2)
   expect(count('friend-request')).toBe(2)
+  expect(count('friend-asked')).toBe(TEXTS.length)
   expect(count('not-shown')).toBe(1)
 })
 
@@ -283,29 +296,34 @@ test('whatever others tell, all of it is drawn', async () => {
     found: fc.array(hits, { minLength: 1, maxLength: 3 }),
     people: friends,
     clock_ahead: fc.option(numbers),
+    storage_fault: faults,
     language: fc.constantFrom('en', 'ko'),
   })
   await fc.assert(
-    fc.asyncProperty(views, async ({ list, lines, found, people, clock_ahead, language }) => {
-      i18n.language = language
-      messenger.client = clientState({ clock_ahead })
-      messenger.rooms = list
-      messenger.friends = people
-      messenger.hits = null
-      show(Sidebar, { onwords: () => {} })
-      expectWhole('room-row', list.length)
-      show(FriendsPanel, { onopen: () => {} })
-      expectWhole('friend-row', people.friends.length)
-      show(SearchHits, { hits: found, query: '' })
-      expectWhole('search-hit', found.length)
-      for (const room of list) {
-        show(Details, { room, onclose: () => {} })
-        pane(room, conversationOf(lines))
-      }
-      expect(count('not-shown')).toBe(0)
-      expect(count('message') + count('notice')).toBe(lines.length * list.length)
-      await clear()
-    }),
+    fc.asyncProperty(
+      views,
+      async ({ list, lines, found, people, clock_ahead, storage_fault, language }) => {
+        i18n.language = language
+        messenger.client = clientState({ clock_ahead, storage_fault })
+        messenger.rooms = list
+        messenger.friends = people
+        messenger.hits = null
+        show(Sidebar, { onwords: () => {} })
+        expectWhole('room-row', list.length)
+        expect(count('storage-banner')).toBe(storage_fault === null ? 0 : 1)
+        show(FriendsPanel, { onopen: () => {} })
+        expectWhole('friend-row', people.friends.length)
+        show(SearchHits, { hits: found, query: '' })
+        expectWhole('search-hit', found.length)
+        for (const room of list) {
+          show(Details, { room, onclose: () => {} })
+          pane(room, conversationOf(lines))
+        }
+        expect(count('not-shown')).toBe(0)
+        expect(count('message') + count('notice')).toBe(lines.length * list.length)
+        await clear()
+      },
+    ),
     // What fails is told with the seed that makes it fail again.
     { numRuns: 60, interruptAfterTimeLimit: 3000 },
   )

@@ -64,6 +64,9 @@ export const en = {
   'words.later': 'Remind me later',
   'words.reminder': 'Write down your twelve recovery words.',
   'words.show': 'Show',
+  'words.loading': 'Fetching the words…',
+  'words.retry': 'Try again',
+  'words.gone': 'The words are no longer on this device.',
   'rooms.title': 'Rooms',
   'rooms.empty': 'No rooms yet',
   'rooms.emptyText': 'Add a friend, then open a room with them.',
@@ -190,6 +193,12 @@ export const en = {
   'network.connecting': 'Connecting…',
   'network.retry': 'Try now',
   'network.loggedOut': 'You are logged out. Log in to send and receive.',
+  'storage.full':
+    'The disk is full. Nothing is received or sent until there is room. Free some space; Mildam then goes on by itself.',
+  'storage.failed':
+    'The disk cannot be written. Nothing is received or sent until it can be; Mildam then goes on by itself.',
+  'storage.other':
+    'Something is wrong with what Mildam has stored. Nothing is received or sent meanwhile. Restart Mildam.',
   'clock.ahead':
     'This computer’s clock is {span} ahead of the server’s. Times may be shown wrong; set the clock.',
   'clock.behind':
@@ -304,7 +313,8 @@ export const en = {
     'Each word is in the list, but together they do not fit. One is wrong, or two are swapped.',
   'error.wrong_words': 'These words do not belong to this ID.',
   'error.no_passphrase': 'There is no passphrase to unlock with.',
-  'error.disk_full': 'The disk is full.',
+  'error.disk_full': 'The disk is full. Free some space and try again.',
+  'error.disk_failed': 'The disk cannot be written. Check it and try again.',
   'error.internal': 'Something went wrong inside Mildam.',
   'error.no_account': 'There is no account yet.',
   'error.no_server': 'No server is known yet.',
@@ -314,6 +324,7 @@ export const en = {
   'error.on_its_way': 'It may have been sent already.',
   'error.stale': 'Something has changed in the meantime. Try again.',
   'error.locked': 'Mildam is locked. Unlock it first.',
+  'error.not_confirmed': 'Nothing was done, because nobody confirmed it.',
   'error.clock_wrong': 'This computer’s clock is wrong. Set it and try again.',
 } as const
 

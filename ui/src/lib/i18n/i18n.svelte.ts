@@ -61,9 +61,10 @@ class I18n {
     return this.t((key as Key) ?? 'error.internal', values)
   }
 
-  /** The words for what a call threw. */
+  /** The words for what a call threw; none if the person did not want it, and knows that. */
   failure = (error: unknown): string => {
     const { code, details } = failureOf(error)
+    if (code === 'not_confirmed') return ''
     return this.error(code, details)
   }
 

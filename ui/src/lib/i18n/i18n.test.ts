@@ -27,3 +27,8 @@ test('a mistyped word is guessed', () => {
     'Word 3 is not in the list.',
   )
 })
+
+test('who has refused is told of no problem', () => {
+  const refused = { code: 'not_confirmed', message: 'This was not confirmed.', details: {} }
+  expect(i18n.failure(refused)).toBe('')
+})

@@ -64,6 +64,9 @@ export const ko: Record<Key, string> = {
   'words.later': '나중에 알려 주세요',
   'words.reminder': '복구 단어 열두 개를 아직 적지 않았어요.',
   'words.show': '보기',
+  'words.loading': '단어를 불러오고 있어요…',
+  'words.retry': '다시 불러오기',
+  'words.gone': '이 기기에는 이제 복구 단어가 없어요.',
   'rooms.title': '대화',
   'rooms.empty': '아직 대화가 없어요',
   'rooms.emptyText': '친구를 추가하고 대화를 열어 보세요.',
@@ -190,6 +193,12 @@ export const ko: Record<Key, string> = {
   'network.connecting': '연결하고 있어요…',
   'network.retry': '다시 연결',
   'network.loggedOut': '로그아웃했어요. 주고받으려면 로그인해 주세요.',
+  'storage.full':
+    '디스크가 가득 찼어요. 공간이 생길 때까지 메시지를 주고받지 못해요. 공간을 비우면 저절로 이어져요.',
+  'storage.failed':
+    '디스크에 쓸 수 없어요. 그동안 메시지를 주고받지 못해요. 다시 쓸 수 있게 되면 저절로 이어져요.',
+  'storage.other':
+    '저장된 데이터에 문제가 있어요. 그동안 메시지를 주고받지 못해요. 밀담을 다시 시작해 주세요.',
   'clock.ahead':
     '이 컴퓨터의 시계가 서버보다 {span} 빨라요. 시간이 잘못 표시될 수 있으니 시계를 맞춰 주세요.',
   'clock.behind':
@@ -302,7 +311,8 @@ export const ko: Record<Key, string> = {
     '단어는 모두 목록에 있지만 서로 맞지 않아요. 하나가 틀렸거나 순서가 바뀌었어요.',
   'error.wrong_words': '이 아이디의 복구 단어가 아니에요.',
   'error.no_passphrase': '잠금을 풀 암호가 없어요.',
-  'error.disk_full': '디스크가 가득 찼어요.',
+  'error.disk_full': '디스크가 가득 찼어요. 공간을 비우고 다시 해 주세요.',
+  'error.disk_failed': '디스크에 쓸 수 없어요. 디스크를 확인하고 다시 해 주세요.',
   'error.internal': '밀담 안에서 문제가 생겼어요.',
   'error.no_account': '아직 계정이 없어요.',
   'error.no_server': '아직 서버를 몰라요.',
@@ -312,5 +322,6 @@ export const ko: Record<Key, string> = {
   'error.on_its_way': '이미 보내졌을 수 있어요.',
   'error.stale': '그사이에 바뀐 것이 있어요. 다시 해 주세요.',
   'error.locked': '밀담이 잠겨 있어요. 먼저 잠금을 풀어 주세요.',
+  'error.not_confirmed': '확인하지 않아서 아무것도 하지 않았어요.',
   'error.clock_wrong': '이 컴퓨터의 시계가 맞지 않아요. 시계를 맞추고 다시 해 주세요.',
 }

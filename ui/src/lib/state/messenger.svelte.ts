@@ -5,6 +5,7 @@ import type {
   Event,
   FriendsView,
   InvitationView,
+  MemberView,
   MessageView,
   RoomView,
   SearchHit,
@@ -12,6 +13,7 @@ import type {
 } from '../backend/views'
 import { i18n } from '../i18n/i18n.svelte'
 import { destinationOf } from './invitation'
+import { besidePerson, lookalikesOf, named } from './names'
 import { newestFirst } from './order'
 import { Presence } from './presence.svelte'
 
@@ -87,6 +89,10 @@ class Messenger {
   /** The person wants another server than the known one. */
   choosingServer = $state(false)
   readonly presence = new Presence()
+  /** The looks of names that are told apart by what stands beside them. */
+  readonly lookalikes: ReadonlySet<string> = $derived(
+    lookalikesOf(this.account, this.friends, this.rooms),
+  )
 
   #conversations = new Map<string, Conversation>()
   #toastTimer: ReturnType<typeof setTimeout> | undefined
@@ -209,7 +215,9 @@ class Messenger {
     if (destination === 'server') this.choosingServer = true
     if (destination === 'server' || destination === 'sign_up') return
     this.invitation = null
-    const name = this.nickname(invitation.account ?? '')
+    const account = invitation.account ?? ''
+    const friend = this.friends.friends.find((one) => one.account === account)
+    const name = named(this.nickname(account), besidePerson(friend, this.lookalikes))
     switch (destination) {
       case 'friend':
         this.invited = invitation.account
@@ -240,7 +248,8 @@ class Messenger {
     try {
       return await action()
     } catch (error) {
-      this.tell(i18n.failure(error))
+      const problem = i18n.failure(error)
+      if (problem) this.tell(problem)
       return null
     }
   }
@@ -266,6 +275,13 @@ class Messenger {
       if (member) return member.nickname
     }
     return account
+  }
+
+  /** Somebody as a member of a room, as far as the room is known. */
+  member(room: string, account: string): MemberView | undefined {
+    return this.rooms
+      .find((one) => one.room === room)
+      ?.members.find((one) => one.account === account)
   }
 
   async open(room: string, target: number | null = null): Promise<void> {
@@ -304,9 +320,9 @@ class Messenger {
     if (message) {
       conversation.divider = null
       if (!conversation.lines.some((line) => isSame(line, message))) conversation.take(message)
-    } else if (conversation.draft === '') {
-      // What could not be stored is not lost.
-      conversation.draft = text
+    } else {
+      // What could not be stored is not lost, nor what was written meanwhile.
+      conversation.writeBefore(text)
     }
   }
 

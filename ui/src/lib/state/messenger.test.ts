@@ -68,3 +68,12 @@ test('an event that comes while a view is read does not give way to it', async (
   expect(messenger.client?.connection).toBe('online')
   expect(asked).toHaveBeenCalledTimes(2)
 })
+
+test('what was not confirmed is told nowhere', async () => {
+  const fail = (code: string) => messenger.attempt(() => Promise.reject({ code, message: '' }))
+  messenger.toast = null
+  expect(await fail('not_confirmed')).toBeNull()
+  expect(messenger.toast).toBeNull()
+  expect(await fail('offline')).toBeNull()
+  expect(messenger.toast).not.toBeNull()
+})

@@ -265,6 +265,73 @@ fn a_joiner_may_begin_earlier_than_its_adder_had_seen() {
     let mut shifted = Log { seq: 5, ..Log::default() };
     shifted.change(alice.add("carol").unwrap());
     assert_eq!(carol.refuses(&shifted), "bad_start");
+    // It is no epoch of hers, so that the next one must vouch for it as well; nor does the room heal.
+    assert_eq!((carol.room.epoch(), carol.room.blocked()), (0, Some("bad_start")));
+    alice.catch_up_well(&log);
+    shifted.epoch(alice.announce());
+    assert_eq!(carol.refuses(&shifted), "bad_start");
+    assert_eq!((carol.room.epoch(), carol.room.blocked()), (0, Some("bad_start")));
+}
+
+// REQ C5: who is told to begin anew takes nothing that was before what is known here.
+#[test]
+fn who_comes_again_takes_no_older_beginning() {
+    let (mut log, mut alice, _) = group();
+    let (first, at) = (alice.room.position(), log.items.len());
+    let mut carol = add_carol(&mut log, &alice);
+    carol.catch_up_well(&log);
+    alice.catch_up_well(&log);
+    log.change(carol.leave().unwrap());
+    carol.catch_up_well(&log);
+    alice.catch_up_well(&log);
+    let (second, again_at) = (alice.room.position(), log.items.len());
+    log.change(alice.add("carol").unwrap());
+    // The time of before is played to her once more.
+    let item = log.for_reader(at, &account("carol"));
+    let mut replayed = Person::new("carol", carol.room.joining_again(first));
+    assert_eq!(refused(replayed.take(&item)), "bad_start");
+    assert!(!replayed.room.has_begun() && replayed.room.blocked() == Some("bad_start"));
+    // What was not verified makes nothing older either.
+    let mut replayed = Person::new("carol", replayed.room.joining_again(first));
+    assert_eq!(refused(replayed.take(&item)), "bad_start");
+    // Nor does a good beginning behind it count.
+    replayed.read = at + 1;
+    replayed.catch_up(&log);
+    assert!(!replayed.room.has_begun());
+    let mut back = Person::new("carol", carol.room.joining_again(second));
+    back.read = again_at;
+    back.catch_up_well(&log);
+    assert!(back.room.has_begun() && back.room.blocked().is_none());
+}
+
+// REQ C3: a group is not left without an owner.
+#[test]
+fn an_owner_who_leaves_has_an_heir() {
+    let (mut log, mut alice, mut bob) = group();
+    let mut carol = add_carol(&mut log, &alice);
+    for person in [&mut alice, &mut bob, &mut carol] {
+        person.catch_up_well(&log);
+    }
+    let heir = |person: &Person, of: &str| person.room.heir(&account(of)).cloned();
+    assert_eq!(heir(&bob, "bob"), None, "who owns nothing leaves nothing behind");
+    let promote = |person: &Person, of: &str, role| {
+        let (secrets, directory) = (&person.secrets, &person.directory);
+        person.room.set_role(&account(of), role, secrets, directory, NOW)
+    };
+    assert_eq!(promote(&bob, "bob", Role::Owner).unwrap_err(), RoomError::Change(ChangeError::Forbidden));
+    // An admin goes before a member.
+    log.change(promote(&alice, "bob", Role::Admin).unwrap());
+    alice.catch_up_well(&log);
+    assert_eq!(heir(&alice, "alice"), Some(account("bob")));
+    log.change(promote(&alice, "bob", Role::Owner).unwrap());
+    alice.catch_up_well(&log);
+    assert_eq!(heir(&alice, "alice"), None);
+    log.change(alice.leave().unwrap());
+    bob.catch_up_well(&log);
+    carol.catch_up_well(&log);
+    log.change(bob.remove("carol").unwrap());
+    bob.catch_up_well(&log);
+    assert_eq!(heir(&bob, "bob"), None, "nobody is left to own it");
 }
 
 // REQ C2
