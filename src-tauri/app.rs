@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::commands;
+use crate::confirm::Turn;
 use crate::links;
 use crate::options::Options;
 use crate::window;
@@ -33,12 +34,21 @@ impl From<Error> for CommandError {
 }
 
 impl CommandError {
+    pub(crate) fn new(code: &str, message: &str) -> Self {
+        Self { code: code.to_owned(), message: message.to_owned(), details: BTreeMap::new() }
+    }
+
+    /// The person was asked and did not want it, or was being asked something else.
+    pub(crate) fn not_confirmed() -> Self {
+        Self::new("not_confirmed", "This was not confirmed.")
+    }
+
+    pub(crate) fn no_account() -> Self {
+        Self::new("no_account", "There is no account on this device yet.")
+    }
+
     fn locked() -> Self {
-        Self {
-            code: "locked".to_owned(),
-            message: "Unlock Mildam first.".to_owned(),
-            details: BTreeMap::new(),
-        }
+        Self::new("locked", "Unlock Mildam first.")
     }
 }
 
@@ -58,13 +68,29 @@ pub(crate) enum Gate {
 pub(crate) struct Shell {
     home: PathBuf,
     client: Mutex<Option<Client>>,
+    /// The passphrase that the app was started with, until it is used.
+    passphrase: std::sync::Mutex<Option<Zeroizing<String>>>,
+    /// Held by whoever asks the person something outside the web view.
+    asking: Mutex<()>,
     /// The link that the app was opened with, until the window takes it.
     link: std::sync::Mutex<Option<String>>,
 }
 
 impl Shell {
-    fn new(home: PathBuf, link: Option<String>) -> Self {
-        Self { home, client: Mutex::new(None), link: std::sync::Mutex::new(link) }
+    fn new(home: PathBuf, link: Option<String>, passphrase: Option<Zeroizing<String>>) -> Self {
+        Self {
+            home,
+            client: Mutex::new(None),
+            passphrase: std::sync::Mutex::new(passphrase),
+            asking: Mutex::new(()),
+            link: std::sync::Mutex::new(link),
+        }
+    }
+
+    /// The turn to ask the person something, and to do it. Nobody waits for it: a script that asks again
+    /// and again is told that nothing was confirmed.
+    pub(crate) fn turn(&self) -> Result<Turn<'_>, CommandError> {
+        self.asking.try_lock().map(Turn::new).map_err(|_| CommandError::not_confirmed())
     }
 
     /// Keeps a link for the window; a later one replaces it.
@@ -87,8 +113,9 @@ impl Shell {
         if self.client.lock().await.is_some() {
             return Ok(Gate::Open);
         }
-        if let Ok(passphrase) = std::env::var("MILDAM_PASSPHRASE") {
-            self.open(app, unlock_with(Some(passphrase))).await?;
+        let given = self.passphrase.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(passphrase) = given {
+            self.open(app, Unlock::Passphrase(passphrase)).await?;
             return Ok(Gate::Open);
         }
         match mildam_client::unlock_kind(&self.home) {
@@ -130,11 +157,7 @@ impl Shell {
     /// Closes the vault until the passphrase is given again. Keys and texts leave memory with it.
     pub(crate) async fn lock(&self) -> Result<Gate, CommandError> {
         if self.protection() != Some(UnlockKind::Passphrase) {
-            return Err(CommandError {
-                code: "no_passphrase".to_owned(),
-                message: "There is no passphrase to unlock with.".to_owned(),
-                details: BTreeMap::new(),
-            });
+            return Err(CommandError::new("no_passphrase", "There is no passphrase to unlock with."));
         }
         self.shut_down().await;
         Ok(Gate::Passphrase)
@@ -167,7 +190,7 @@ fn forwarding(app: &AppHandle, client: Client) -> Client {
 }
 
 /// Runs until the window is closed.
-pub(crate) fn run(options: Options) -> tauri::Result<()> {
+pub(crate) fn run(options: Options, passphrase: Option<Zeroizing<String>>) -> tauri::Result<()> {
     let mut builder = tauri::Builder::default();
     if options.is_default() {
         // The first of all plugins: a second start ends here.
@@ -181,7 +204,7 @@ pub(crate) fn run(options: Options) -> tauri::Result<()> {
                 Some(home) => home,
                 None => app.path().app_local_data_dir()?.join(&options.profile),
             };
-            app.manage(Shell::new(home.clone(), options.link));
+            app.manage(Shell::new(home.clone(), options.link, passphrase));
             links::listen(app);
             window::open(app, &options.profile, &home)?;
             Ok(())

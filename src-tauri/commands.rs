@@ -1,4 +1,8 @@
-//! The commands: each forwards one call to the client.
+//! The commands: each forwards one call to the client. Those of consequence ask the person first, where the
+//! web view has no say.
+
+#[macro_use]
+mod list;
 
 mod account;
 mod contacts;
@@ -16,53 +20,39 @@ use crate::app::CommandError;
 
 type Answer<T> = Result<T, CommandError>;
 
+macro_rules! handler {
+    ($($module:ident :: $name:ident,)*) => {
+        tauri::generate_handler![$($module::$name),*]
+    };
+}
+
 /// All of them.
 pub(crate) fn all() -> impl Fn(Invoke<tauri::Wry>) -> bool + Send + Sync + 'static {
-    tauri::generate_handler![
-        gate::boot,
-        gate::unlock,
-        gate::repair,
-        gate::lock,
-        gate::protection,
-        gate::change_unlock,
-        gate::erase_now,
-        gate::state,
-        gate::reconnect,
-        account::connect,
-        account::decide_server_key,
-        account::sign_up,
-        account::log_in,
-        account::recover,
-        account::dismiss,
-        account::log_out,
-        account::recovery_words,
-        account::confirm_recovery_words,
-        contacts::contact,
-        contacts::set_verified,
-        contacts::compare_safety_number,
-        contacts::compare_picture,
-        contacts::decide_identity,
-        friends::friends,
-        friends::request_friend,
-        friends::accept_friend,
-        friends::decline_friend,
-        rooms::rooms,
-        rooms::open_direct,
-        rooms::create_group,
-        rooms::invite,
-        rooms::end_block,
-        rooms::leave,
-        invitations::take_invitation,
-        messages::send,
-        messages::retry_send,
-        messages::discard_send,
-        messages::history,
-        messages::search,
-        messages::mark_read,
-        presence::presence,
-        presence::set_presence,
-        presence::typing,
-        sessions::sessions,
-        sessions::end_session,
-    ]
+    with_commands!(handler)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    macro_rules! names {
+        ($($module:ident :: $name:ident,)*) => {
+            [$(stringify!($name)),*]
+        };
+    }
+
+    // A command that no capability allows fails only when somebody presses its button.
+    #[test]
+    fn the_window_may_call_the_commands_and_listen() {
+        let capability: Value = serde_json::from_str(include_str!("capabilities/main.json")).unwrap();
+        let allowed: Vec<String> = serde_json::from_value(capability["permissions"].clone()).unwrap();
+        let mut wanted: BTreeSet<String> =
+            with_commands!(names).iter().map(|name| format!("allow-{}", name.replace('_', "-"))).collect();
+        wanted.extend(["core:event:allow-listen", "core:event:allow-unlisten"].map(str::to_owned));
+        assert_eq!(allowed.iter().cloned().collect::<BTreeSet<_>>(), wanted);
+        assert_eq!(allowed.len(), wanted.len(), "one is named twice");
+        assert_eq!(capability["windows"], serde_json::json!(["main"]));
+    }
 }

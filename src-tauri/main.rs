@@ -4,14 +4,25 @@
 
 mod app;
 mod commands;
+mod confirm;
 mod links;
 mod options;
+mod passphrase;
+mod question;
 mod window;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // First of all, while there is one thread only.
+    let passphrase = match passphrase::take() {
+        Ok(passphrase) => passphrase,
+        Err(message) => {
+            complain(&message);
+            return ExitCode::from(2);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("MILDAM_LOG"))
         .with_writer(std::io::stderr)
@@ -29,7 +40,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match app::run(options) {
+    match app::run(options, passphrase) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());

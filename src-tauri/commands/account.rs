@@ -1,11 +1,12 @@
 //! Getting an account, and a session.
 
 use mildam_client::{AccountView, ClientState, Notice, Recover, RecoveryWordsView, ServerView, SignUp};
-use tauri::State;
+use tauri::{AppHandle, State};
 use zeroize::Zeroizing;
 
 use super::Answer;
-use crate::app::Shell;
+use crate::app::{CommandError, Shell};
+use crate::question::Question;
 
 #[tauri::command]
 pub(crate) async fn connect(shell: State<'_, Shell>, link: String) -> Answer<ServerView> {
@@ -14,11 +15,24 @@ pub(crate) async fn connect(shell: State<'_, Shell>, link: String) -> Answer<Ser
 
 #[tauri::command]
 pub(crate) async fn decide_server_key(
+    app: AppHandle,
     shell: State<'_, Shell>,
     found: String,
     accept: bool,
 ) -> Answer<ClientState> {
-    Ok(shell.client().await?.decide_server_key(&found, accept).await?)
+    let client = shell.client().await?;
+    if !accept {
+        return Ok(client.decide_server_key(&found, false).await?);
+    }
+    let turn = shell.turn()?;
+    let ClientState { server, offered_key, .. } = client.state().await?;
+    // What is not offered now might be a moment later, and would be taken without a question.
+    let (Some(server), Some(offered)) = (server, offered_key.filter(|offered| offered.found == found)) else {
+        return Err(CommandError::new("not_found", "The server shows no such key."));
+    };
+    let known = offered.known;
+    turn.ask(&app, Question::TakeServerKey { address: server.address, known, found: offered.found }).await?;
+    Ok(client.decide_server_key(&found, true).await?)
 }
 
 #[tauri::command]
@@ -59,8 +73,12 @@ pub(crate) async fn dismiss(shell: State<'_, Shell>, notice: Notice) -> Answer<(
 }
 
 #[tauri::command]
-pub(crate) async fn log_out(shell: State<'_, Shell>) -> Answer<()> {
-    Ok(shell.client().await?.log_out().await?)
+pub(crate) async fn log_out(app: AppHandle, shell: State<'_, Shell>) -> Answer<()> {
+    let client = shell.client().await?;
+    let turn = shell.turn()?;
+    let account = client.state().await?.account.ok_or_else(CommandError::no_account)?.account;
+    turn.ask(&app, Question::LogOut { account }).await?;
+    Ok(client.log_out().await?)
 }
 
 #[tauri::command]

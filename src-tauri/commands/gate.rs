@@ -5,6 +5,7 @@ use tauri::{AppHandle, State};
 
 use super::Answer;
 use crate::app::{Gate, Shell, unlock_with};
+use crate::question::Question;
 
 #[tauri::command]
 pub(crate) async fn boot(app: AppHandle, shell: State<'_, Shell>) -> Answer<Gate> {
@@ -40,19 +41,32 @@ pub(crate) fn protection(shell: State<'_, Shell>) -> &'static str {
     }
 }
 
-/// From one passphrase, or the keyring if there is none, to another.
+/// From one passphrase, or the keyring if there is none, to another. Without a passphrase to know, the
+/// person is asked.
 #[tauri::command]
 pub(crate) async fn change_unlock(
+    app: AppHandle,
     shell: State<'_, Shell>,
     current: Option<String>,
     next: Option<String>,
 ) -> Answer<()> {
-    Ok(shell.client().await?.change_unlock(unlock_with(current), unlock_with(next)).await?)
+    let client = shell.client().await?;
+    let (current, next) = (unlock_with(current), unlock_with(next));
+    let turn = shell.turn()?;
+    if current.kind() == UnlockKind::Keyring {
+        let account = client.state().await?.account.map(|account| account.account);
+        turn.ask(&app, Question::ChangeUnlock { account, next: next.kind() }).await?;
+    }
+    Ok(client.change_unlock(current, next).await?)
 }
 
 #[tauri::command]
-pub(crate) async fn erase_now(shell: State<'_, Shell>) -> Answer<()> {
-    Ok(shell.client().await?.erase_now().await?)
+pub(crate) async fn erase_now(app: AppHandle, shell: State<'_, Shell>) -> Answer<()> {
+    let client = shell.client().await?;
+    let turn = shell.turn()?;
+    let account = client.state().await?.account.map(|account| account.account);
+    turn.ask(&app, Question::EraseNow { account }).await?;
+    Ok(client.erase_now().await?)
 }
 
 #[tauri::command]

@@ -6,6 +6,9 @@ use tauri::State;
 use super::Answer;
 use crate::app::Shell;
 
+/// As many lines as the window is given at once. It shows fewer, and none of it may ask for everything.
+const MAX_LINES: usize = 200;
+
 #[tauri::command]
 pub(crate) async fn send(shell: State<'_, Shell>, room: String, text: String) -> Answer<MessageView> {
     Ok(shell.client().await?.send(&room, &text).await?)
@@ -28,12 +31,12 @@ pub(crate) async fn history(
     before: Option<u64>,
     limit: usize,
 ) -> Answer<HistoryPage> {
-    Ok(shell.client().await?.history(&room, before, limit).await?)
+    Ok(shell.client().await?.history(&room, before, limit.min(MAX_LINES)).await?)
 }
 
 #[tauri::command]
 pub(crate) async fn search(shell: State<'_, Shell>, query: String, limit: usize) -> Answer<Vec<SearchHit>> {
-    Ok(shell.client().await?.search(&query, limit).await?)
+    Ok(shell.client().await?.search(&query, limit.min(MAX_LINES)).await?)
 }
 
 #[tauri::command]

@@ -10,6 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use mildam_tests::PATIENCE;
 use tempfile::TempDir;
 
+use crate::window::wait_for;
+
+/// What the app's own questions are called. They are asked in English, as the desktop speaks it.
+const QUESTION: &str = "^Mildam: confirm$";
+
 /// Width and height of the display.
 pub const SIZE: (u32, u32) = (1880, 940);
 
@@ -67,6 +72,8 @@ impl Desktop {
             .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
             .env("NO_AT_BRIDGE", "1")
             .env_remove("WAYLAND_DISPLAY")
+            .env_remove("LANGUAGE")
+            .env_remove("LC_MESSAGES")
             .env_remove("LC_ALL");
     }
 
@@ -83,8 +90,42 @@ impl Desktop {
 
     /// The visible windows of the app, by their X ids.
     pub fn windows(&self) -> Result<Vec<String>> {
+        self.search(&["--class", "mildam"])
+    }
+
+    /// The questions that the app asks at the moment in windows of its own.
+    pub fn questions(&self) -> Result<Vec<String>> {
+        self.search(&["--name", QUESTION])
+    }
+
+    /// Waits until the app asks something, and gives that window the focus.
+    pub fn asked(&self) -> Result<String> {
+        let question = wait_for("a question of the app", || Ok(self.questions()?.into_iter().next()))?;
+        self.focus(&question)?;
+        Ok(question)
+    }
+
+    /// Says yes to what the app asks: the button beside the one that has the focus.
+    pub fn confirm(&self) -> Result<()> {
+        self.asked()?;
+        self.press(&["Tab", "space"])?;
+        self.answered()
+    }
+
+    /// Says no to what the app asks, by a key that does so: Return, or Escape.
+    pub fn refuse(&self, key: &str) -> Result<()> {
+        self.asked()?;
+        self.press(&[key])?;
+        self.answered()
+    }
+
+    fn answered(&self) -> Result<()> {
+        wait_for("the end of the question", || Ok(self.questions()?.is_empty().then_some(())))
+    }
+
+    fn search(&self, what: &[&str]) -> Result<Vec<String>> {
         let mut search = Command::new("xdotool");
-        search.args(["search", "--onlyvisible", "--class", "mildam"]);
+        search.args(["search", "--onlyvisible"]).args(what);
         self.dress(&mut search);
         // Finding none is an exit code of 1, too.
         let output = search.stderr(Stdio::null()).output()?;

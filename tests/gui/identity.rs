@@ -43,6 +43,7 @@ fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Resu
     window.part("safety-text")?.clear()?;
     window.part("safety-text")?.enter(&groups.join(" "))?;
     window.part("safety-compare")?.click()?;
+    desktop.confirm()?;
     window.part("is-verified")?;
     window.picture(&pictures.join("safety-compared.png"))?;
     window.part("safety-close")?.click()?;
@@ -118,6 +119,7 @@ fn a_changed_identity_stops_sending_until_it_is_decided() -> Result<()> {
     window.part("identity-changed")?;
     window.picture(&pictures.join("identity-changed.png"))?;
     window.part("identity-accept")?.click()?;
+    desktop.confirm()?;
     window.message(AFTER, "stored")?;
     window.part("composer")?;
     bob.done(&["sync"])?;

@@ -1,6 +1,7 @@
 //! What protects the messages on a computer: another passphrase, and a vault that is repaired.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 use crate::greeted::Greeted;
 use crate::window::Window;
@@ -71,6 +72,23 @@ fn a_passphrase_is_changed_and_a_damaged_vault_is_repaired() -> Result<()> {
     drop(window);
     let window = Window::open(&desktop, alice.home(), 0)?;
     window.part_with("room-row", GREETING)?;
+
+    // With the keyring there is no passphrase to know: the person is asked where no script can answer.
+    window.part("settings")?.click()?;
+    window.part("protection-open")?.click()?;
+    window.part("protection-next")?.enter(next)?;
+    window.part("protection-repeat")?.enter(next)?;
+    window.part("protection-submit")?.click()?;
+    desktop.refuse("Return")?;
+    window.find("[data-testid='protection-submit']:enabled")?;
+    ensure!(window.count("[data-testid='problem']")? == 0, "who refuses is told of no problem");
+    let protection = window.call("protection", &json!({}))?;
+    ensure!(protection == json!({"value": "keyring"}), "it was changed all the same: {protection}");
+    window.part("protection-submit")?.click()?;
+    desktop.confirm()?;
+    window.part("lock")?;
+    let protection = window.call("protection", &json!({}))?;
+    ensure!(protection == json!({"value": "passphrase"}), "it was not changed: {protection}");
     Ok(())
 }
 

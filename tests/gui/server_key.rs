@@ -58,6 +58,9 @@ fn a_changed_server_key_is_shown_and_taken_in_two_steps_only() -> Result<()> {
     ensure!(window.count(BANNER)? == 1, "the key was taken by one press");
     window.message(WAITS, "pending")?;
     window.part("server-key-accept-confirm")?.click()?;
+    desktop.asked()?;
+    desktop.picture("root", &pictures.join("server-key-asked.png"))?;
+    desktop.confirm()?;
     window.gone(BANNER)?;
     window.message(WAITS, "stored")?;
     Ok(())

@@ -122,6 +122,14 @@ impl<'a> Window<'a> {
         Ok(answer.as_str().context("a text")?.to_owned())
     }
 
+    /// Calls a command of the app, as a script could that got into the window.
+    pub fn call(&self, command: &str, arguments: &Value) -> Result<Value> {
+        let script = "const [command, given, done] = arguments; \
+                      window.__TAURI_INTERNALS__.invoke(command, given) \
+                        .then((value) => done({ value }), (error) => done({ error }))";
+        self.post("execute/async", &json!({"script": script, "args": [command, arguments]}))
+    }
+
     /// Gives the window the focus of the desktop.
     pub fn focus(&self) -> Result<()> {
         self.desktop.focus(&self.id)
@@ -259,7 +267,7 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Value> {
 }
 
 /// Asks until there is an answer.
-fn wait_for<T>(what: &str, question: impl Fn() -> Result<Option<T>>) -> Result<T> {
+pub(crate) fn wait_for<T>(what: &str, question: impl Fn() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = question()? {

@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Write};
 
 use mildam_client::text::{harmless, one_line};
 use mildam_client::{
-    ClientState, ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, PresenceView, RoomView,
-    SearchHit, SessionView, TrustView,
+    ClientState, ContactView, Error, FriendsView, MessageContent, MessageState, MessageView, PresenceView,
+    RoomView, SearchHit, SessionView, TrustView,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -1,12 +1,15 @@
 //! TCP to the relay: over IPv6 or IPv4, whichever answers first (RFC 8305), or through the proxy
 //! that the system names.
 
-use std::net::IpAddr;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::GaiResolver;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use mildam_protocol::ServerLink;
@@ -34,7 +37,11 @@ pub(crate) async fn dial(link: &ServerLink, proxies: &Matcher) -> Result<TcpStre
     let tcp = match proxy(link, &relay, proxies) {
         Some(proxy) => through(&proxy, relay).await?,
         None => {
-            let dialled = connector(GaiResolver::new()).call(relay).await;
+            let dialled = if is_localhost(link.host()) {
+                connector(Known::loopback()).call(relay).await
+            } else {
+                connector(GaiResolver::new()).call(relay).await
+            };
             dialled.map_err(|_| Error::offline())?.into_inner()
         }
     };
@@ -50,9 +57,39 @@ fn address(link: &ServerLink) -> Result<Uri, Error> {
 /// The proxy that stands before a relay. Before this very machine there never is one.
 fn proxy(link: &ServerLink, relay: &Uri, proxies: &Matcher) -> Option<Intercept> {
     let host = link.host();
-    let named_local = host == "localhost" || host.ends_with(".localhost");
-    let is_local = named_local || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_local = is_localhost(host) || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     if is_local { None } else { proxies.intercept(relay) }
+}
+
+/// Whether a name always means this very machine (RFC 6761).
+fn is_localhost(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+/// Knows every host at these addresses; the connector puts the port in.
+#[derive(Clone)]
+struct Known(Vec<SocketAddr>);
+
+impl Known {
+    /// This very machine, in both families, whatever the system's tables leave out.
+    fn loopback() -> Self {
+        let addresses = [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)];
+        Self(addresses.map(|address| SocketAddr::new(address, 0)).to_vec())
+    }
+}
+
+impl Service<Name> for Known {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Name) -> Self::Future {
+        ready(Ok(self.0.clone().into_iter()))
+    }
 }
 
 fn connector<R>(resolver: R) -> HttpConnector<R> {
@@ -107,11 +144,6 @@ fn with_port(uri: &Uri, port: u16) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{Ready, ready};
-    use std::net::SocketAddr;
-    use std::task::{Context, Poll};
-
-    use hyper_util::client::legacy::connect::dns::Name;
     use mildam_protocol::records::Hash;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -260,21 +292,16 @@ mod tests {
         assert_eq!(with("socks5://proxy:9050"), "socks5://proxy:9050/");
     }
 
-    /// Knows one host at these addresses.
-    #[derive(Clone)]
-    struct Known(Vec<SocketAddr>);
-
-    impl Service<Name> for Known {
-        type Response = std::vec::IntoIter<SocketAddr>;
-        type Error = std::convert::Infallible;
-        type Future = Ready<Result<Self::Response, Self::Error>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Name) -> Self::Future {
-            ready(Ok(self.0.clone().into_iter()))
+    #[tokio::test]
+    async fn localhost_is_this_machine_in_both_families() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).await.unwrap();
+            let here = listener.local_addr().unwrap();
+            for host in ["localhost", "relay.localhost."] {
+                let stream =
+                    dial(&link(host, here.port()), &all_through("http://192.0.2.1:9")).await.unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), here);
+            }
         }
     }
 

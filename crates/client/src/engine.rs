@@ -155,7 +155,10 @@ pub(crate) enum Job {
     Typing {
         room: RoomId,
     },
-    ForgetAddress { address: String, reply: Reply<ServerView> },
+    ForgetAddress {
+        address: String,
+        reply: Reply<ServerView>,
+    },
     /// Sees whether the vault can be written again.
     Reopen {
         reply: Reply<()>,

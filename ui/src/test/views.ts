@@ -127,7 +127,12 @@ export function roomView(of: Partial<RoomView> = {}): RoomView {
 export function clientState(of: Partial<ClientState> = {}): ClientState {
   return {
     connection: 'online',
-    server: { link: 'mildam://host:7747/#key', address: 'host:7747', fingerprint: 'key' },
+    server: {
+      link: 'mildam://host:7747/#key',
+      address: 'host:7747',
+      fingerprint: 'key',
+      others: [],
+    },
     account: {
       account: 'alice',
       nickname: 'Alice',

@@ -116,10 +116,8 @@ impl Engine {
                 "This device's account lives on another server. Use another profile for this one.",
             ));
         }
-        let server = known.as_ref().map_or_else(
-            || Server::new(link.clone()),
-            |known| known.with_first(link.clone()),
-        );
+        let server =
+            known.as_ref().map_or_else(|| Server::new(link.clone()), |known| known.with_first(link.clone()));
         if known.as_ref().is_none_or(|known| *known.first() != link) || self.wire.is_none() {
             self.wire = None;
             self.down = Error::offline();

@@ -1,9 +1,14 @@
 import { expect, test } from 'vitest'
 
-import type { AccountView, ClientState } from '../backend/views'
+import type { AccountView, ClientState, ServerView } from '../backend/views'
 import { destinationOf, ownInvitation } from './invitation'
 
-const server = { link: 'mildam://host:7747/#key', address: 'host:7747', fingerprint: 'key' }
+const server: ServerView = {
+  link: 'mildam://host:7747/#key',
+  address: 'host:7747',
+  fingerprint: 'key',
+  others: [],
+}
 const account = { account: 'alice' } as AccountView
 const nobody = { friends: [], incoming: [], outgoing: [] }
 const bob = { account: 'bob', nickname: 'Bob', trust: 'unverified' } as const
