@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod members;
 mod relay;
+mod replaced;
 mod wire;
 
 use std::fs;
@@ -48,7 +49,7 @@ impl Stage {
         let person = self.scene.stranger(account);
         person.sign_up(self.scene.relay.link())?;
         self.devices.lend(&person)?;
-        person.done(&["connect", self.middle.link()])?;
+        lead(&person, self.middle.link())?;
         Ok(person)
     }
 
@@ -81,6 +82,16 @@ impl Stage {
         hear(&carol, &room, &["하나"])?;
         Ok(([alice, bob, carol], room))
     }
+}
+
+/// Leads somebody to another address of the server, and to none of those where it was before.
+fn lead(person: &Person, link: &str) -> Result<()> {
+    let server = person.done(&["connect", link])?;
+    let others = server.first().and_then(|server| server.get("others")?.as_array()).context("a server")?;
+    for other in others.iter().filter_map(Value::as_str) {
+        person.done(&["server", "forget", other])?;
+    }
+    Ok(())
 }
 
 fn say(person: &Person, room: &str, text: &str) -> Result<()> {

@@ -146,6 +146,11 @@ impl Desktop {
         self.xdotool(&["windowsize", "--sync", window, &width.to_string(), &height.to_string()]).map(drop)
     }
 
+    /// The process whose window it is.
+    pub fn pid(&self, window: &str) -> Result<String> {
+        Ok(self.xdotool(&["getwindowpid", window])?.trim().to_owned())
+    }
+
     /// Gives a window the focus.
     pub fn focus(&self, window: &str) -> Result<()> {
         self.xdotool(&["windowactivate", "--sync", window]).map(drop)

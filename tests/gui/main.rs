@@ -9,4 +9,5 @@ mod presence;
 mod protection;
 mod server_key;
 mod story;
+mod troubles;
 mod window;

@@ -86,6 +86,12 @@ impl<'a> Window<'a> {
         self.locate("xpath", &format!("{row}[.//*[normalize-space(text())=\"{text}\"]]"))
     }
 
+    /// Waits for what has this `data-testid` in the message with exactly this text.
+    pub fn part_of_message(&self, text: &str, name: &str) -> Result<Element<'_>> {
+        let row = format!("//*[@data-testid='message'][.//*[normalize-space(text())=\"{text}\"]]");
+        self.locate("xpath", &format!("{row}//*[@data-testid='{name}']"))
+    }
+
     /// Chooses a value in a list to choose from.
     pub fn choose(&self, name: &str, value: &str) -> Result<()> {
         self.find(&format!("[data-testid='{name}'] option[value='{value}']"))?.click()
@@ -138,6 +144,18 @@ impl<'a> Window<'a> {
     /// Makes it so wide and high, in pixels.
     pub fn resize(&self, width: u32, height: u32) -> Result<()> {
         self.desktop.resize(&self.id, width, height)
+    }
+
+    /// Lets the app write so many bytes into a file from now on; what is beyond is refused, as on a full disk.
+    /// WebDriver asks for memory that counts as a file: with nothing at all it would not answer.
+    pub fn limit_files(&self, bytes: &str) -> Result<()> {
+        let pid = self.desktop.pid(&self.id)?;
+        let limit = format!("--fsize={bytes}:");
+        let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        if !status.context("cannot run prlimit")?.success() {
+            bail!("the limit was not set");
+        }
+        Ok(())
     }
 
     /// Takes a picture of it.
@@ -214,7 +232,10 @@ struct Driver {
 impl Driver {
     fn start(desktop: &Desktop, home: Option<&Path>) -> Result<Self> {
         let (port, native_port) = (free_port()?, free_port()?);
-        let mut command = Command::new(tauri_driver());
+        // A write beyond the limit on files is to be an error, not the end of the app: what ignores the
+        // signal, starts programs that do.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(tauri_driver());
         desktop.dress(&mut command);
         command
             .args(["--port", &port.to_string(), "--native-port", &native_port.to_string()])

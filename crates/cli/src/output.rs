@@ -369,6 +369,7 @@ fn message_text(message: &MessageView) -> String {
         MessageContent::RoomCreated => format!("-- {from} made this room"),
         MessageContent::MembersAdded { accounts } => format!("-- {from} brought in {}", accounts.join(", ")),
         MessageContent::MemberLeft => format!("-- {from} left"),
+        MessageContent::MemberRemoved { account } => format!("-- {from} removed {account}"),
         MessageContent::BeforeDevice => {
             "-- messages from before this device was part of the account cannot be read here".to_owned()
         }

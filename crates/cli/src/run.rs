@@ -199,11 +199,13 @@ pub(crate) async fn command(
 }
 
 async fn server(client: &Client, change: Option<Server>, output: &Output) -> Result<(), Failure> {
-    // Whether it comes online or not, and why, shows in the state afterwards.
-    let _ = client.wait_online().await;
+    match &change {
+        Some(Server::Forget { address }) => drop(client.forget_address(address).await?),
+        // Whether it comes online or not, and why, shows in the state afterwards.
+        _ => drop(client.wait_online().await),
+    }
     match change {
-        None => {}
-        Some(Server::Forget { address }) => drop(client.forget_address(&address).await?),
+        None | Some(Server::Forget { .. }) => {}
         Some(Server::Decide { take, keep: _ }) => {
             let none = "the server does not show another key: there is nothing to decide";
             let offered = client.state().await?.offered_key;
@@ -241,6 +243,9 @@ fn show_account(account: &AccountView, output: &Output) -> Result<(), Failure> {
             text.push_str("\n! ");
             text.push_str(match notice {
                 Notice::StatePutBack => "This device's data came from an older copy. New keys were made.",
+                Notice::LoggedOut => {
+                    "This device was logged out from elsewhere. If that was not you, log in and look at `mildam sessions`."
+                }
                 Notice::DeviceRemoved => "This device was taken off the account.",
                 Notice::VaultDamaged => "Part of what is stored here is damaged: run `mildam vault repair`.",
                 Notice::VaultRepaired => {

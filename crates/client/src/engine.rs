@@ -22,7 +22,7 @@ use std::time::Duration;
 use mildam_e2ee::{DeviceSecrets, Room};
 use mildam_protocol::command::{Command, SessionId};
 use mildam_protocol::event::Event as Push;
-use mildam_protocol::records::{AccountId, ClientMessageId, DeviceId, ReceiptKind, RoomId};
+use mildam_protocol::records::{AccountId, ClientMessageId, DeviceId, Receipt, ReceiptKind, RoomId};
 use mildam_protocol::{ServerLink, command};
 use mildam_vault::{Changes, RoomRow, Slot};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -229,6 +229,8 @@ pub(crate) struct Engine {
     put_off: PutOff,
     /// Receipts that the relay has not got yet.
     receipts_due: BTreeMap<(RoomId, ReceiptKind), u64>,
+    /// Receipts of others that came before the entries that they are about, by room.
+    early_receipts: BTreeMap<RoomId, BTreeMap<(AccountId, ReceiptKind), Receipt>>,
     /// Why the vault cannot be written, as long as that is so.
     fault: watch::Receiver<Option<Error>>,
     /// When it is tried again.
@@ -306,6 +308,7 @@ impl Engine {
             attached: false,
             put_off: PutOff::default(),
             receipts_due: BTreeMap::new(),
+            early_receipts: BTreeMap::new(),
             fault,
             reopening: Retry::default(),
             snapshots: SnapshotTries::default(),
@@ -326,7 +329,7 @@ impl Engine {
                 _ = tend.tick() => self.tend().await,
                 () = self.put_off.due() => self.resume().await,
                 Ok(()) = self.fault.changed() => self.on_fault().await,
-                () = self.reopening.due() => self.reopen().await,
+                () = self.reopening.due() => self.reopen_later().await,
                 news = self.news.recv() => match news {
                     Some(news) => self.on_news(news).await,
                     None => return,
@@ -341,7 +344,7 @@ impl Engine {
 
     async fn on_job(&mut self, job: Job) {
         // Whoever asks for something may have made room for it.
-        if self.store.has_fault() {
+        if self.store.has_fault() && !matches!(job, Job::Typing { .. } | Job::Flush) {
             self.reopen().await;
         }
         // A facade that no longer waits is no error.
@@ -429,6 +432,7 @@ impl Engine {
                 self.note_offered_key(&link, &error);
                 self.down = error;
                 self.forget_presence();
+                self.early_receipts.clear();
                 for open in self.rooms.values_mut() {
                     open.read_back = false;
                 }
@@ -477,7 +481,7 @@ impl Engine {
                 self.sync().await?;
                 self.refresh_presence().await
             }
-            Push::SessionEnded {} => self.forget_session().await,
+            Push::SessionEnded {} => self.was_logged_out().await,
             Push::DeviceRemoved {} => self.was_removed().await,
         }
     }
@@ -579,7 +583,11 @@ impl Engine {
         if let Err(error) = &outcome
             && error.is_session_end()
         {
-            self.forget_session().await?;
+            if error.code() == "session_revoked" {
+                self.was_logged_out().await?;
+            } else {
+                self.forget_session().await?;
+            }
         }
         outcome
     }

@@ -146,6 +146,8 @@ pub enum Notice {
     /// This device was taken off the account: somebody used the recovery words, or another device
     /// removed it.
     DeviceRemoved,
+    /// This device was logged out, by another device or by the server, and not by its person.
+    LoggedOut,
     /// Part of what is stored here is damaged: the vault should be repaired.
     VaultDamaged,
     /// The vault was damaged and was put together again from what could be read.
@@ -361,8 +363,14 @@ pub struct RoomView {
     pub order: (u64, u64),
     /// Whether this account has left, or was removed: the history stays, nothing can be written.
     pub left: bool,
+    /// Whether it was removed by somebody.
+    pub removed: bool,
     /// Why nothing can be sent at the moment, as an error code, if so (`log_mismatch`, ...).
     pub blocked: Option<String>,
+    /// Whether nothing can ever be sent here again, so that only opening the direct room anew helps.
+    pub beyond_repair: bool,
+    /// The direct room that has taken this one's place.
+    pub replaced_by: Option<String>,
 }
 
 /// How far a message has come.
@@ -406,6 +414,11 @@ pub enum MessageContent {
     },
     /// The sender left.
     MemberLeft,
+    /// The sender put somebody out.
+    MemberRemoved {
+        /// The account id.
+        account: String,
+    },
     /// Something came that could not be accepted; `code` says why.
     Refused {
         /// The error code.

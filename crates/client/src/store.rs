@@ -138,7 +138,16 @@ pub(crate) struct RoomMeta {
     /// The last place that the user has seen.
     pub(crate) read_seq: u64,
     pub(crate) left: bool,
+    /// Whether somebody put this account out.
+    #[serde(default)]
+    pub(crate) removed: bool,
     pub(crate) blocked: Option<String>,
+    /// Whether only another direct room helps.
+    #[serde(default)]
+    pub(crate) beyond_repair: bool,
+    /// The direct room that has taken this one's place.
+    #[serde(default)]
+    pub(crate) replaced_by: Option<RoomId>,
     /// When the room was first seen here, for the order of rooms without lines.
     pub(crate) since: u64,
     /// When its newest line arrived.
@@ -162,10 +171,21 @@ impl Arrival {
 }
 
 impl RoomMeta {
+    pub(crate) fn check_not_replaced(&self) -> Result<(), Error> {
+        match &self.replaced_by {
+            None => Ok(()),
+            Some(room) => {
+                let message = format!("Another room has taken this one's place: {room}.");
+                Err(Error::new("room_replaced", message).with("room", room))
+            }
+        }
+    }
+
     fn check_open(&self, contacts: &Contacts) -> Result<(), Error> {
         if self.left {
             return Err(Error::new("not_member", "You are not a member of this room."));
         }
+        self.check_not_replaced()?;
         if matches!(self.blocked.as_deref(), None | Some("identity_changed")) {
             contacts.check_unchanged(self.members.iter().map(|(account, _)| account))?;
         }
@@ -597,7 +617,10 @@ fn room_view(
         failed: u64::try_from(failed).unwrap_or(u64::MAX),
         order: (arrived.connection, arrived.time),
         left: meta.left,
+        removed: meta.removed,
         blocked: meta.blocked.or_else(|| changed.then(|| "identity_changed".to_owned())),
+        beyond_repair: meta.beyond_repair && !changed,
+        replaced_by: meta.replaced_by.map(|room| room.to_string()),
     })
 }
 

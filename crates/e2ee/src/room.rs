@@ -227,6 +227,9 @@ pub struct Room {
     /// The room's version as this reader knew it when it began anew: the beginning must be newer.
     #[serde(default)]
     after_version: u64,
+    /// The direct room whose place this one takes.
+    #[serde(default)]
+    replaces: Option<RoomId>,
 }
 
 /// States of before this was written down took admins' words only.
@@ -258,6 +261,7 @@ impl Room {
             profile_is_settled: false,
             blocked: None,
             after_version: 0,
+            replaces: None,
         }
     }
 
@@ -331,6 +335,24 @@ impl Room {
     /// All members, sorted by account.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.membership.iter().flat_map(Membership::members)
+    }
+
+    /// The direct room whose place this one takes.
+    #[must_use]
+    pub const fn replaces(&self) -> Option<RoomId> {
+        self.replaces
+    }
+
+    /// Whether nothing can ever be said here again: the room is no group, and its log is broken, or a member
+    /// has another identity than it was made with. Only [`Self::replace`] helps.
+    #[must_use]
+    pub fn is_beyond_repair(&self, directory: &dyn Directory) -> bool {
+        let broken = self.blocked.is_some_and(|block| !block.heals && block.rule != Rule::LogMismatch);
+        let is_another = |member: &Member| {
+            let known = directory.account(&member.account);
+            known.is_some_and(|known| known.identity().fingerprint() != member.identity)
+        };
+        self.kind() != Some(RoomKind::Group) && (broken || self.members().any(is_another))
     }
 
     /// Whether an account is a member.

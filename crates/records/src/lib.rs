@@ -27,6 +27,6 @@ pub use log::{LogEntry, LogHash, LogItem, LogPosition};
 pub use membership::{ChangeError, Membership};
 pub use message::{Message, MessageHeader, Receipt, ReceiptKind};
 pub use room::{
-    Change, EpochAnnouncement, Member, Recipient, Role, RoomChange, RoomKind, SealedProfile, Snapshot, Suite,
-    Wrap,
+    Change, EpochAnnouncement, Member, Recipient, Replaced, Role, RoomChange, RoomKind, SealedProfile,
+    Snapshot, Suite, Wrap,
 };

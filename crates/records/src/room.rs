@@ -85,6 +85,16 @@ impl Member {
     }
 }
 
+/// A direct room that nothing can be said in any more, as whoever replaces it knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// The room.
+    pub room: RoomId,
+    /// Hash of the last change that was accepted there.
+    pub head: Hash,
+}
+
 /// What a room change does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -100,6 +110,9 @@ pub enum Change {
         suite: Suite,
         /// The first members, sorted by account.
         members: Vec<Member>,
+        /// The direct room whose place this one takes; only in a direct room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<Replaced>,
     },
     /// Members come in, as [`Role::Member`]. The snapshot is the room after this change.
     Added {
@@ -134,12 +147,18 @@ pub enum Change {
 impl Change {
     fn append_to(&self, bytes: Canonical) -> Canonical {
         match self {
-            Self::Created { nonce, kind, suite, members } => bytes
-                .text("created")
-                .bytes(nonce.as_bytes())
-                .integer(kind.code())
-                .integer(suite.code())
-                .list(members.iter().map(Member::element)),
+            Self::Created { nonce, kind, suite, members, replaces } => {
+                let bytes = bytes
+                    .text("created")
+                    .bytes(nonce.as_bytes())
+                    .integer(kind.code())
+                    .integer(suite.code())
+                    .list(members.iter().map(Member::element));
+                match replaces {
+                    Some(Replaced { room, head }) => bytes.bytes(room.as_bytes()).bytes(head.as_bytes()),
+                    None => bytes,
+                }
+            }
             Self::Added { members, snapshot } => {
                 bytes.text("added").list(members.iter().map(Member::element)).bytes(snapshot.as_bytes())
             }

@@ -331,7 +331,7 @@ impl Vault {
         Ok(self.history(room, None, 1)?.pop())
     }
 
-    /// How many lines after a place are not the own account's.
+    /// How many texts after a place are not the own account's.
     ///
     /// # Errors
     /// As [`Vault::get`].
@@ -344,7 +344,7 @@ impl Vault {
         range.from = placed(number, first);
         let mut count = 0;
         self.lines(&range, Direction::Up, &directory, &mut |line| {
-            count += u64::from(line.from != *own);
+            count += u64::from(line.from != *own && line.text.is_some());
             ControlFlow::Continue(())
         })?;
         Ok(count)

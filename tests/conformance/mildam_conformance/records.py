@@ -389,9 +389,12 @@ class RoomChange:
 
     def json(self) -> dict:
         match self.name, self.values:
-            case "created", (nonce, kind, suite, listed):
+            case "created", (nonce, kind, suite, listed, *replaced):
                 inner = {"nonce": b64(nonce), "kind": name(KINDS, kind), "suite": name(SUITES, suite)}
                 change: Any = {"created": {**inner, "members": [each.json() for each in listed]}}
+                if replaced:
+                    room, head = replaced
+                    change["created"]["replaces"] = {"room": b64(room), "head": b64(head)}
             case "added", (listed, digest):
                 change = {"added": {"members": [each.json() for each in listed], "snapshot": b64(digest)}}
             case (("removed" | "banned"), (account,)):
@@ -427,9 +430,13 @@ def _change(value: Any) -> tuple[str, tuple]:
     inner = value[name]
     match name:
         case "created":
-            f = Fields(inner, "nonce kind suite members")
+            f = Fields(inner, "nonce kind suite members", "replaces")
             kind, suite = code(KINDS, f.raw("kind")), code(SUITES, f.raw("suite"))
-            return name, (f.bytes("nonce", 32), kind, suite, members(f.list("members")))
+            values = (f.bytes("nonce", 32), kind, suite, members(f.list("members")))
+            if f.raw("replaces") is None:
+                return name, values
+            replaced = Fields(f.raw("replaces"), "room head")
+            return name, (*values, replaced.bytes("room", 32), replaced.bytes("head", 32))
         case "added":
             f = Fields(inner, "members snapshot")
             return name, (members(f.list("members")), f.bytes("snapshot", 32))

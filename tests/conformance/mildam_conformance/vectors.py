@@ -320,6 +320,15 @@ def room(check: Check, v: Any, accounts: dict[str, tuple[Private, AccountKeys]])
     position = log_hash(change.hash(), created["entry"]["seq"], ZERO, change.hash())
     check.same("created: log hash", d["created"]["log_hash"], position)
 
+    r, of_replacement = v["replacement"], d["replacement"]
+    replacement = check.holds("replacement", lambda: RoomChange.parse(r))
+    check.same("replacement: JSON", r, replacement.json())
+    check.same("replacement: bytes", of_replacement["bytes"], replacement.signed_bytes())
+    check.same("replacement: hash", of_replacement["hash"], replacement.hash())
+    check.same("replacement: room", v["id"], replacement.values[4])
+    check.same("replacement: head", d["created"]["hash"], replacement.values[5])
+    signature(check, "replacement", accounts, replacement.actor, replacement)
+
     announcement = check.holds("epoch", lambda: Announcement.parse(announced["epoch"]["announcement"]))
     check.same("epoch: JSON", announced["epoch"]["announcement"], announcement.json())
     e = d["epoch"]

@@ -28,7 +28,7 @@ fn parted() -> Result<(Stage, Fork, [Person; 2], String)> {
     let mut stage = Stage::start()?;
     let (alice, bob, room) = stage.pair()?;
     let fork = fork(&mut stage)?;
-    bob.done(&["connect", fork.middle.link()])?;
+    lead(&bob, fork.middle.link())?;
     say(&alice, &room, "여기 둘")?;
     say(&bob, &room, "저기 둘")?;
     say(&bob, &room, "저기 셋")?;
@@ -41,7 +41,7 @@ fn parted() -> Result<(Stage, Fork, [Person; 2], String)> {
 #[test]
 fn two_halves_of_a_room_that_are_joined_again_block_by_one_message() -> Outcome {
     let (stage, _fork, [alice, bob], room) = parted()?;
-    bob.done(&["connect", stage.middle.link()])?;
+    lead(&bob, stage.middle.link())?;
     for text in ["여기 셋", "여기 넷"] {
         say(&alice, &room, text)?;
     }
@@ -83,7 +83,7 @@ fn a_relay_with_an_old_state_is_sent_nothing_until_the_new_one_is_back() -> Outc
     hear(&bob, &room, &["하나", "둘"])?;
     // The fork is the older state: it has not seen this.
     send_later(&stage, &bob, &room, "셋")?;
-    bob.done(&["connect", fork.middle.link()])?;
+    lead(&bob, fork.middle.link())?;
     bob.done(&["sync"])?;
     let answers = |traffic: &Traffic| {
         traffic.kind == Kind::Answer && traffic.account == "bob" && traffic.name == "message_send"
@@ -92,7 +92,7 @@ fn a_relay_with_an_old_state_is_sent_nothing_until_the_new_one_is_back() -> Outc
     assert!(!answers.is_empty(), "Bob has tried");
     assert!(answers.iter().all(|answer| answer.status == "invalid"), "{answers:?}");
     assert_eq!(states(&bob, &room)?, ["pending"]);
-    bob.done(&["connect", stage.middle.link()])?;
+    lead(&bob, stage.middle.link())?;
     hear(&bob, &room, &["하나", "둘", "셋"])?;
     hear(&alice, &room, &["하나", "둘", "셋"])?;
     for person in [&alice, &bob] {

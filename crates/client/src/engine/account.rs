@@ -17,7 +17,7 @@ use super::{Engine, Own};
 use crate::client::{Recover, SignUp};
 use crate::error::Error;
 use crate::events::Events;
-use crate::model::{AccountView, ConnectionState, Event, ServerView, SignUpStep};
+use crate::model::{AccountView, ConnectionState, Event, Notice, ServerView, SignUpStep};
 use crate::server::Server;
 use crate::store::{self, AccountSlot, ContactRow, PendingSignUp, SessionSlot};
 use crate::times;
@@ -354,6 +354,12 @@ impl Engine {
     }
 
     async fn begin_session(&mut self, answer: SessionAnswer, mut changes: Changes) -> Result<(), Error> {
+        if let Some(own) = &mut self.own
+            && own.slot.notices.contains(&Notice::LoggedOut)
+        {
+            own.slot.notices.retain(|notice| *notice != Notice::LoggedOut);
+            store::put(&mut changes, Slot::Account, &own.slot)?;
+        }
         let slot = SessionSlot { session: answer.session.clone(), expires_at: answer.expires_at };
         store::put(&mut changes, Slot::Session, &slot)?;
         self.commit(changes).await?;

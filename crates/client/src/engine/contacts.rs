@@ -85,6 +85,14 @@ impl Engine {
         let mut changes = Changes::new();
         changes.put_account(account, serde_json::to_vec(&row)?);
         self.contacts.insert(account.clone(), row);
+        for (room, open) in &mut self.rooms {
+            // A room that was made under another identity needs one that takes its place.
+            let beyond_repair = open.room.is_beyond_repair(&self.contacts);
+            if open.room.is_member(account) && open.meta.beyond_repair != beyond_repair {
+                open.meta.beyond_repair = beyond_repair;
+                changes.put_room(room, open.row()?);
+            }
+        }
         self.commit(changes).await?;
         self.tell_contact(account).await?;
         // A decision may be what a waiting message waited for.

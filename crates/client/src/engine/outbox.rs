@@ -17,7 +17,7 @@ use crate::store::{self, Outgoing};
 
 /// Whether a message that is refused so can never be sent as it is.
 fn is_final(error: &Error) -> bool {
-    matches!(error.code(), "not_member" | "forbidden" | "not_found" | "too_long")
+    matches!(error.code(), "not_member" | "forbidden" | "not_found" | "too_long" | "room_replaced")
 }
 
 impl Engine {
@@ -141,6 +141,9 @@ impl Engine {
     async fn seal_row(&mut self, row: &mut OutboxRow) -> Result<Message, Error> {
         let outgoing: Outgoing = serde_json::from_slice(&row.body)?;
         let content = Content { sent_at: row.created_at, body: Body::Text(outgoing.text) };
+        if let Some(open) = self.rooms.get(&row.room) {
+            open.meta.check_not_replaced()?;
+        }
         for _ in 0..TRIES {
             self.check_identities(row.room)?;
             if self.rooms.get(&row.room).is_some_and(|open| !open.read_back) {

@@ -5,7 +5,7 @@ use mildam_protocol::command;
 use mildam_protocol::records::{AccountId, ReceiptKind, Role, RoomId, RoomKind};
 use mildam_vault::Changes;
 
-use super::Engine;
+use super::{Engine, OpenRoom};
 use crate::error::Error;
 use crate::model::{Event, RoomView};
 use crate::store;
@@ -29,15 +29,32 @@ impl Engine {
         if account == own {
             return Err(Error::new("forbidden", "A room needs somebody else."));
         }
-        let existing = self.rooms.iter().find(|(_, open)| {
-            open.meta.kind == RoomKind::Direct
-                && open.meta.members.iter().any(|(member, _)| *member == account)
-        });
-        if let Some(room) = existing.map(|(room, _)| *room) {
+        if let Some(room) = self.direct_with(&account).filter(|room| !self.is_beyond_repair(room)) {
             return self.room_view(room).await;
         }
+        // Coming online may have brought the room, or the one that has taken its place.
         self.online().await?;
-        self.create(RoomKind::Direct, vec![account], None).await
+        match self.direct_with(&account) {
+            Some(room) if self.is_beyond_repair(&room) => {
+                self.create(RoomKind::Direct, vec![account], None, Some(room)).await
+            }
+            Some(room) => self.room_view(room).await,
+            None => self.create(RoomKind::Direct, vec![account], None, None).await,
+        }
+    }
+
+    /// The direct room with an account that no other one has replaced.
+    fn direct_with(&self, account: &AccountId) -> Option<RoomId> {
+        let with = |open: &OpenRoom| open.meta.members.iter().any(|(member, _)| member == account);
+        let mut rooms = self.rooms.iter();
+        let found = rooms.find(|(_, open)| {
+            open.meta.kind == RoomKind::Direct && open.meta.replaced_by.is_none() && with(open)
+        });
+        found.map(|(room, _)| *room)
+    }
+
+    fn is_beyond_repair(&self, room: &RoomId) -> bool {
+        self.rooms.get(room).is_some_and(|open| open.room.is_beyond_repair(&self.contacts))
     }
 
     pub(super) async fn create_group(
@@ -49,7 +66,7 @@ impl Engine {
         let own = self.secrets()?.account().clone();
         accounts.retain(|account| *account != own);
         let profile = RoomProfile { name, ..RoomProfile::default() };
-        self.create(RoomKind::Group, accounts, Some(profile)).await
+        self.create(RoomKind::Group, accounts, Some(profile), None).await
     }
 
     async fn create(
@@ -57,6 +74,7 @@ impl Engine {
         kind: RoomKind,
         others: Vec<AccountId>,
         profile: Option<RoomProfile>,
+        mut replaced: Option<RoomId>,
     ) -> Result<RoomView, Error> {
         for _ in 0..TRIES {
             self.fetch_keys(&others).await?;
@@ -64,21 +82,23 @@ impl Engine {
             if others.iter().any(|other| self.contacts.get(other).is_none()) {
                 return Err(Error::new("not_friends", "A room can be made with friends only."));
             }
-            let new = Room::create(
-                kind,
-                &others,
-                profile.as_ref(),
-                self.secrets()?,
-                &self.contacts,
-                self.wary_now(),
-                &mut crate::rng(),
-            )?;
+            let (secrets, now, mut rng) = (self.secrets()?, self.wary_now(), crate::rng());
+            let before = replaced.and_then(|room| self.rooms.get(&room));
+            let new = match (before, others.as_slice()) {
+                (Some(open), [other]) => open.room.replace(other, secrets, &self.contacts, now, &mut rng)?,
+                _ => Room::create(kind, &others, profile.as_ref(), secrets, &self.contacts, now, &mut rng)?,
+            };
             let request = command::RoomCreate { change: new.change, epoch: on_the_wire(new.epoch) };
             match self.ask(&request).await {
                 Err(error) if error.code() == "stale" => {}
                 Err(error) => return Err(error),
                 Ok(answer) => {
                     self.sync_rooms().await?;
+                    // There is one already, of which nothing could be read, not even who is in it.
+                    if !answer.created && replaced.is_none() && self.is_beyond_repair(&answer.room) {
+                        replaced = Some(answer.room);
+                        continue;
+                    }
                     return self.room_view(answer.room).await;
                 }
             }

@@ -67,11 +67,16 @@ impl Engine {
         }
     }
 
+    /// Tries it when it is time, and later each time.
+    pub(super) async fn reopen_later(&mut self) {
+        self.reopening.later(Instant::now());
+        self.reopen().await;
+    }
+
     /// Tries whether the vault can be written again. Then everything goes on from what lies in it.
     pub(super) async fn reopen(&mut self) {
         if let Err(error) = self.store.reopen().await {
             tracing::info!(code = error.code(), "still nothing can be stored");
-            self.reopening.later(Instant::now());
             return;
         }
         tracing::info!("everything can be stored again");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mildam_e2ee::{Accepted, Body, NotAccepted, Reader, Room, RoomError};
 use mildam_protocol::command::{self, MAX_PAGE, MAX_RECEIPTS, RoomSummary};
 use mildam_protocol::records::{
-    AccountId, ClientMessageId, Hash, LogItem, LogPosition, Receipt, ReceiptKind, RoomId,
+    AccountId, ClientMessageId, Hash, LogItem, LogPosition, Receipt, ReceiptKind, RoomId, RoomKind,
 };
 use mildam_vault::{Changes, HistoryRow};
 use tokio::time::Instant;
@@ -14,8 +14,12 @@ use super::put_off::Step;
 use super::{Engine, OpenRoom};
 use crate::error::Error;
 use crate::model::{Event, MessageContent, MessageView, Notice};
-use crate::store::{self, Arrival, Hashes, RoomMeta};
+use crate::store::{self, Arrival, Contacts, Hashes, RoomMeta};
 use crate::times;
+
+/// Of so many rooms receipts are kept that came before what they are about. All come again with the next
+/// connection.
+const MAX_EARLY_ROOMS: usize = 64;
 
 /// What reading a batch of items came to.
 #[derive(Default)]
@@ -89,7 +93,10 @@ impl Engine {
             unread: 0,
             read_seq: 0,
             left: false,
+            removed: false,
             blocked: None,
+            beyond_repair: false,
+            replaced_by: None,
             since: self.store.now(),
             arrived: Arrival { connection: self.connections, time: times::bounded(self.store.now()) },
         });
@@ -171,6 +178,7 @@ impl Engine {
         // What was read before something went wrong is behind the room's position already.
         self.store_batch(room, &mut batch).await?;
         taken?;
+        self.take_early(room).await?;
         Ok(batch.gap)
     }
 
@@ -274,7 +282,7 @@ impl Engine {
         let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
         let views: Vec<MessageView> =
             batch.lines.iter().map(|row| store::line_view(&room, row, &own)).collect::<Result<_, _>>()?;
-        open.refresh(&views, &own);
+        open.refresh(&views, &own, &self.contacts);
         if !batch.lines.is_empty() {
             open.meta.arrived = Arrival { connection: self.connections, time: batch.arrived_at };
         }
@@ -295,6 +303,7 @@ impl Engine {
             own.note(Notice::StatePutBack, &mut changes)?;
         }
         let (position, left) = (open.room.position().seq, open.meta.left);
+        let replaced = self.note_replaced(room, &mut changes)?;
         self.commit(changes).await?;
         if batch.put_back {
             self.tell_state().await;
@@ -306,7 +315,31 @@ impl Engine {
             self.events.tell(Event::Message { message });
         }
         self.tell_room(room).await;
+        if let Some(replaced) = replaced {
+            self.tell_room(replaced).await;
+        }
         Ok(())
+    }
+
+    /// Notes that a direct room has taken the place of an earlier one of the same two; gives the earlier one
+    /// if that is new.
+    fn note_replaced(&mut self, room: RoomId, changes: &mut Changes) -> Result<Option<RoomId>, Error> {
+        let Some(open) = self.rooms.get(&room) else { return Ok(None) };
+        let Some(replaced) = open.room.replaces() else { return Ok(None) };
+        let accounts = |open: &OpenRoom| -> Vec<AccountId> {
+            open.room.members().map(|member| member.account.clone()).collect()
+        };
+        let two = accounts(open);
+        let Some(before) = self.rooms.get_mut(&replaced) else { return Ok(None) };
+        // Of a room that never began nothing is known that could contradict.
+        let is_theirs = before.room.kind() != Some(RoomKind::Group)
+            && (!before.room.has_begun() || accounts(before) == two);
+        if replaced == room || !is_theirs || before.meta.replaced_by.is_some() {
+            return Ok(None);
+        }
+        before.meta.replaced_by = Some(room);
+        changes.put_room(&replaced, before.row()?);
+        Ok(Some(replaced))
     }
 
     /// Sees to it that the id of a line is the line's alone: what others send may bear the id of a
@@ -339,6 +372,33 @@ impl Engine {
         Ok(())
     }
 
+    /// Keeps a receipt for an entry that was not read yet.
+    fn keep_early(&mut self, receipt: Receipt) {
+        let known = self.early_receipts.contains_key(&receipt.room);
+        if known || self.early_receipts.len() < MAX_EARLY_ROOMS {
+            let of_room = self.early_receipts.entry(receipt.room).or_default();
+            // A later one of the same kind says all that an earlier one does.
+            of_room.insert((receipt.account.clone(), receipt.kind), receipt);
+            if of_room.len() > MAX_RECEIPTS {
+                of_room.pop_first();
+            }
+        }
+    }
+
+    /// Looks again at receipts that came before what they are about.
+    async fn take_early(&mut self, room: RoomId) -> Result<(), Error> {
+        let Some(open) = self.rooms.get(&room) else { return Ok(()) };
+        let position = open.room.position().seq;
+        for (_, receipt) in self.early_receipts.remove(&room).unwrap_or_default() {
+            if receipt.seq > position {
+                self.keep_early(receipt);
+            } else {
+                self.on_receipt(receipt).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn on_receipt(&mut self, receipt: Receipt) -> Result<(), Error> {
         let room = receipt.room;
         let mut asked = false;
@@ -353,6 +413,11 @@ impl Engine {
                     self.fetch_keys(&[account]).await?;
                 }
                 Err(RoomError::PastUnreadable(unreadable)) => return Err(unreadable.into()),
+                // The entry comes behind it, perhaps over another of the relay's many ways.
+                Err(_) if receipt.seq > open.room.position().seq => {
+                    self.keep_early(receipt);
+                    return Ok(());
+                }
                 Err(_) => {
                     tracing::info!("a receipt does not fit the log");
                     return Ok(());
@@ -416,22 +481,27 @@ fn name_of(hash: &Hash) -> ClientMessageId {
 
 impl OpenRoom {
     /// Brings what is shown of the room up to its state and its new lines.
-    fn refresh(&mut self, new: &[MessageView], own: &AccountId) {
+    fn refresh(&mut self, new: &[MessageView], own: &AccountId, contacts: &Contacts) {
         let meta = &mut self.meta;
         if let Some(kind) = self.room.kind() {
             meta.kind = kind;
             meta.members = self.room.members().map(|member| (member.account.clone(), member.role)).collect();
             meta.left = !self.room.is_member(own);
+            meta.removed &= meta.left;
         }
         if let Some(profile) = self.room.profile() {
             meta.name.clone_from(&profile.name);
         }
         meta.blocked = self.room.blocked().map(str::to_owned);
+        meta.beyond_repair = self.room.is_beyond_repair(contacts);
         for line in new {
             let others_text =
                 line.from != own.as_str() && matches!(line.content, MessageContent::Text { .. });
             if others_text && line.seq.is_some_and(|seq| seq > meta.read_seq) {
                 meta.unread = meta.unread.saturating_add(1);
+            }
+            if let MessageContent::MemberRemoved { account } = &line.content {
+                meta.removed = meta.left && *account == own.as_str();
             }
             meta.last = Some(line.clone());
         }
@@ -475,8 +545,9 @@ impl Batch {
                 self.note(item, at, Some(by), MessageContent::MembersAdded { accounts });
             }
             Accepted::Left { by } => self.note(item, at, Some(by), MessageContent::MemberLeft),
-            Accepted::Removed { account, .. } => {
-                self.note(item, at, Some(account), MessageContent::MemberLeft)
+            Accepted::Removed { by, account } => {
+                let account = account.to_string();
+                self.note(item, at, Some(by), MessageContent::MemberRemoved { account });
             }
             Accepted::Message(message) => {
                 let text = match message.content.body {

@@ -140,7 +140,18 @@ impl Engine {
     /// This device is no longer on its account's list.
     pub(super) async fn was_removed(&mut self) -> Result<(), Error> {
         let mut changes = Changes::new();
-        self.own.as_mut().ok_or_else(Error::no_account)?.note(Notice::DeviceRemoved, &mut changes)?;
+        let own = self.own.as_mut().ok_or_else(Error::no_account)?;
+        own.slot.notices.retain(|notice| *notice != Notice::LoggedOut);
+        own.note(Notice::DeviceRemoved, &mut changes)?;
+        self.commit(changes).await?;
+        self.forget_session().await
+    }
+
+    /// Somebody else has ended this device's session. A device that was taken off the account learns that
+    /// when it logs in.
+    pub(super) async fn was_logged_out(&mut self) -> Result<(), Error> {
+        let mut changes = Changes::new();
+        self.own.as_mut().ok_or_else(Error::no_account)?.note(Notice::LoggedOut, &mut changes)?;
         self.commit(changes).await?;
         self.forget_session().await
     }

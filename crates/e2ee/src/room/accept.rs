@@ -185,6 +185,9 @@ impl Room {
         check(self.is_not_older(reader.known(&change.actor)?, &change.actor_list), Rule::WrongList)?;
         reader.know_all(&next)?;
         self.membership = Some(next);
+        if let Change::Created { replaces: Some(replaced), .. } = &change.change {
+            self.replaces = Some(replaced.room);
+        }
         let by = change.actor.clone();
         Ok(match &change.change {
             Change::Created { .. } => Accepted::Created { by },

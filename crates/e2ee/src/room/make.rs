@@ -2,8 +2,8 @@
 
 use mildam_records::keys::Signature;
 use mildam_records::{
-    AccountId, Change, Hash, LogPosition, Member, Membership, Role, RoomChange, RoomId, RoomKind, Snapshot,
-    Suite,
+    AccountId, Change, Hash, LogPosition, Member, Membership, Replaced, Role, RoomChange, RoomId, RoomKind,
+    Snapshot, Suite,
 };
 use rand_core::CryptoRng;
 
@@ -83,18 +83,56 @@ impl Room {
         rng: &mut impl CryptoRng,
     ) -> Result<NewRoom, RoomError> {
         let act = Act { secrets, directory, now };
+        act.create(kind, others, profile, None, rng)
+    }
+
+    /// Makes a direct room with the same other account in the place of this one, under the identities that
+    /// the directory has. Its beginning names the last change that was accepted here; all zeros for none.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn replace(
+        &self,
+        other: &AccountId,
+        secrets: &DeviceSecrets,
+        directory: &dyn Directory,
+        now: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Result<NewRoom, RoomError> {
+        let head = self.membership.as_ref().map_or(Hash::ZERO, Membership::head);
+        let replaced = Replaced { room: self.id, head };
+        let act = Act { secrets, directory, now };
+        act.create(RoomKind::Direct, std::slice::from_ref(other), None, Some(replaced), rng)
+    }
+}
+
+impl Act<'_> {
+    fn create(
+        &self,
+        kind: RoomKind,
+        others: &[AccountId],
+        profile: Option<&RoomProfile>,
+        replaces: Option<Replaced>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<NewRoom, RoomError> {
+        let (secrets, now) = (self.secrets, self.now);
         let role = if kind == RoomKind::Direct { Role::Owner } else { Role::Member };
-        let mut members = vec![act.member(secrets.account(), Role::Owner)?];
+        let mut members = vec![self.member(secrets.account(), Role::Owner)?];
         for other in others {
-            members.push(act.member(other, role)?);
+            members.push(self.member(other, role)?);
         }
         members.sort_by(|one, two| one.account.cmp(&two.account));
         members.dedup_by(|one, two| one.account == two.account);
         let mut nonce = [0; Hash::LENGTH];
         rng.fill_bytes(&mut nonce);
-        let created =
-            Change::Created { nonce: Hash::from_bytes(nonce), kind, suite: Suite::Mildam1, members };
-        let change = act.sign(None, created)?;
+        let created = Change::Created {
+            nonce: Hash::from_bytes(nonce),
+            kind,
+            suite: Suite::Mildam1,
+            members,
+            replaces,
+        };
+        let change = self.sign(None, created)?;
         let membership = Membership::created(&change)?;
         let announcing = Announcing {
             membership: &membership,
@@ -104,10 +142,12 @@ impl Room {
             profile,
             now,
         };
-        let epoch = announcing.announce(secrets, directory, rng)?;
+        let epoch = announcing.announce(secrets, self.directory, rng)?;
         Ok(NewRoom { room: membership.room(), change, epoch })
     }
+}
 
+impl Room {
     /// Adds members, with the next epoch.
     ///
     /// # Errors

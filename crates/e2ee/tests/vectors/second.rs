@@ -391,7 +391,13 @@ fn room(told: &Value, people: &[(&str, &Value); 2]) -> Value {
         ],
     );
     verify_ed25519(device_key("alice"), &receipt_bytes, &receipt["signature"]);
+    let replacement = &room["replacement"];
+    let replacement_bytes = created_bytes(replacement);
+    verify_ed25519(device_key("alice"), &replacement_bytes, &replacement["signature"]);
+    let replacement_hash =
+        sha256(&t("mildam/room-change-hash/v1", &[raw(&replacement_bytes), b(&replacement["signature"])]));
     json!({
+        "replacement": { "bytes": e(replacement_bytes), "hash": e(replacement_hash) },
         "created": { "bytes": e(change_bytes), "hash": e(change_hash), "log_hash": e(first) },
         "epoch": epoch,
         "messages": messages,
@@ -401,13 +407,19 @@ fn room(told: &Value, people: &[(&str, &Value); 2]) -> Value {
 
 fn created_bytes(change: &Value) -> Vec<u8> {
     let created = &change["change"]["created"];
-    assert_eq!((&created["kind"], &created["suite"]), (&json!("group"), &json!("mildam-1")));
+    let kind = match created["kind"].as_str().unwrap() {
+        "direct" => 1,
+        "group" => 2,
+        other => panic!("{other}"),
+    };
+    assert_eq!(created["suite"], "mildam-1");
     let role = |role: &Value| match role.as_str().unwrap() {
         "member" => 1,
         "admin" => 2,
         "owner" => 3,
         other => panic!("{other}"),
     };
+    let replaced = created.get("replaces").into_iter().flat_map(|it| [b(&it["room"]), b(&it["head"])]);
     let members = created["members"].as_array().unwrap().iter();
     let members = members
         .map(|member| vec![s(&member["account"]), b(&member["identity"]), integer(role(&member["role"]))]);
@@ -423,10 +435,13 @@ fn created_bytes(change: &Value) -> Vec<u8> {
             n(&change["at"]),
             raw(b"created"),
             b(&created["nonce"]),
-            integer(2),
+            integer(kind),
             integer(1),
             Field::List(members.collect()),
-        ],
+        ]
+        .into_iter()
+        .chain(replaced)
+        .collect::<Vec<_>>(),
     )
 }
 

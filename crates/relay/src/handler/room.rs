@@ -7,7 +7,7 @@ use mildam_protocol::records::canonical::Canonical;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::records::membership::Membership;
-use mildam_protocol::records::room::{Member, RoomChange, RoomKind, Snapshot};
+use mildam_protocol::records::room::{Change, Member, RoomChange, RoomKind, Snapshot};
 use mildam_protocol::records::{LogEntry, LogItem, LogPosition};
 use mildam_protocol::{Code, Event, Refusal};
 
@@ -29,7 +29,7 @@ const EPOCH_WINDOW: u64 = 10 * 60 * 1000;
 /// What is said to those who are not, or no longer, in a room.
 pub(super) const NOT_MEMBER: &str = "you are not a member of this room";
 
-/// `room_create`. A pair that has a direct room already is told which.
+/// `room_create`. A pair that has a direct room already is told which, unless the new one takes its place.
 pub(super) async fn create(
     tx: &mut dyn Transaction,
     scene: Scene,
@@ -48,10 +48,20 @@ pub(super) async fn create(
     let own = &scene.caller.account;
     let other = membership.members().find(|member| member.account != *own);
     let other = other.filter(|_| membership.kind() == RoomKind::Direct).map(|member| member.account.clone());
-    if let Some(other) = &other
-        && let Some(room) = tx.direct_room(own, other).await?
-    {
-        return done(&made(room, false));
+    let replaced = match &change.change {
+        Change::Created { replaces, .. } => replaces.map(|replaced| replaced.room),
+        _ => None,
+    };
+    let before = match &other {
+        Some(other) => tx.direct_room(own, other).await?,
+        None => None,
+    };
+    match before {
+        Some(room) if replaced != Some(room) => return done(&made(room, false)),
+        None if replaced.is_some() => {
+            return Err(Refusal::new(Code::NotFound, "there is no such room to replace").into());
+        }
+        _ => {}
     }
     for member in membership.members() {
         check_newcomer(tx, &scene, member).await?;
@@ -71,7 +81,7 @@ pub(super) async fn create(
     tx.save_room(&head).await?;
     tx.save_membership(&membership).await?;
     if let Some(other) = &other {
-        tx.insert_direct_room(own, other, &room).await?;
+        tx.name_direct_room(own, other, &room).await?;
     }
     let effect = Effect { joined: membership.members().cloned().collect(), ..Effect::default() };
     let entry = LogEntry::Change(Box::new(change));

@@ -127,6 +127,7 @@ mod tests {
                 member("bob", Role::Member),
                 member("carol", Role::Member),
             ],
+            replaces: None,
         };
         Membership::created(&signed(None, created)).unwrap()
     }

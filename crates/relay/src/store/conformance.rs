@@ -515,9 +515,14 @@ pub(crate) async fn rooms(place: &dyn Place) {
             assert_eq!(tx.room(&ROOM).await?, Some(moved.clone()));
             assert_eq!(tx.room(&RoomId::from_bytes([1; 32])).await?, None);
 
-            tx.insert_direct_room(&bob, &alice, &ROOM).await?;
+            tx.name_direct_room(&bob, &alice, &ROOM).await?;
             assert_eq!(tx.direct_room(&alice, &bob).await?, Some(ROOM));
             assert_eq!(tx.direct_room(&bob, &alice).await?, Some(ROOM));
+            let next = RoomId::from_bytes([7; 32]);
+            tx.save_room(&room_row(next)).await?;
+            tx.name_direct_room(&alice, &bob, &next).await?;
+            assert_eq!(tx.direct_room(&bob, &alice).await?, Some(next));
+            tx.name_direct_room(&alice, &bob, &ROOM).await?;
 
             let names = |rows: &[MemberRow]| -> Vec<String> {
                 rows.iter().map(|row| row.member.account.to_string()).collect()
@@ -553,6 +558,7 @@ fn created() -> RoomChange {
             kind: RoomKind::Group,
             suite: Suite::Mildam1,
             members: vec![owner],
+            replaces: None,
         },
         ..change(1)
     }

@@ -287,8 +287,8 @@ pub trait Rooms {
     /// The direct room of a pair, in whichever order it is asked for.
     async fn direct_room(&mut self, one: &AccountId, other: &AccountId)
     -> Result<Option<RoomId>, StoreError>;
-    /// Names the direct room of a pair.
-    async fn insert_direct_room(
+    /// Names the direct room of a pair, in the place of the one before if there was one.
+    async fn name_direct_room(
         &mut self,
         one: &AccountId,
         other: &AccountId,

@@ -314,7 +314,11 @@ missing_before: number, } | { "kind": "room_created" } | { "kind": "members_adde
 /**
  * Their account ids.
  */
-accounts: Array<string>, } | { "kind": "member_left" } | { "kind": "refused", 
+accounts: Array<string>, } | { "kind": "member_left" } | { "kind": "member_removed", 
+/**
+ * The account id.
+ */
+account: string, } | { "kind": "refused", 
 /**
  * The error code.
  */
@@ -365,7 +369,7 @@ failure: string | null, };
 /**
  * Something that concerns the whole account, and that the user should know.
  */
-export type Notice = "state_put_back" | "device_removed" | "vault_damaged" | "vault_repaired";
+export type Notice = "state_put_back" | "device_removed" | "logged_out" | "vault_damaged" | "vault_repaired";
 
 /**
  * Another server key than the known one, which the relay's address shows. The person has to decide:
@@ -459,9 +463,21 @@ order: [number, number],
  */
 left: boolean, 
 /**
+ * Whether it was removed by somebody.
+ */
+removed: boolean, 
+/**
  * Why nothing can be sent at the moment, as an error code, if so (`log_mismatch`, ...).
  */
-blocked: string | null, };
+blocked: string | null, 
+/**
+ * Whether nothing can ever be sent here again, so that only opening the direct room anew helps.
+ */
+beyond_repair: boolean, 
+/**
+ * The direct room that has taken this one's place.
+ */
+replaced_by: string | null, };
 
 /**
  * What two people compare to know that nobody stands between them.

@@ -16,6 +16,8 @@ export function noticeOf(message: MessageView): string {
     }
     case 'member_left':
       return t('notice.left', { name })
+    case 'member_removed':
+      return t('notice.removed', { name, other: messenger.nickname(message.content.account) })
     case 'before_device':
       return t('notice.beforeDevice')
     case 'refused':

@@ -75,6 +75,7 @@ export const en = {
   'rooms.groupMembers': 'Members',
   'rooms.create': 'Create',
   'rooms.unread': '{count} unread',
+  'rooms.earlier': 'earlier',
   'rooms.failedOne': '{count} message not sent',
   'rooms.failed': '{count} messages not sent',
   'rooms.back': 'Back to the rooms',
@@ -96,16 +97,24 @@ export const en = {
   'conversation.first': 'This is the beginning. Only the members can read what is written here.',
   'conversation.compose': 'Write a message',
   'conversation.send': 'Send',
-  'conversation.left': 'You are no longer a member of this room. You can still read it.',
+  'conversation.left': 'You have left this room. You can still read it.',
+  'conversation.replaced': 'This conversation goes on in a new room. Here you can still read it.',
+  'conversation.openNext': 'Open the new room',
+  'conversation.beyondRepair':
+    'Nothing can be sent here any more: this room was made with another identity, or its record does not hold. Everything stays readable.',
+  'conversation.beginAnew': 'Go on in a new room',
+  'conversation.removed': 'You were removed from this room. You can still read what came before.',
   'conversation.blocked':
     'Nothing can be sent here: the server shows a history that does not fit ({code}). Ask the other members what they see.',
   'conversation.details': 'Details',
   'conversation.newest': 'Go to the newest message',
   'conversation.unread': 'New messages',
+  'conversation.memberOne': '1 member',
   'conversation.members': '{count} members',
   'notice.created': '{name} made this room.',
   'notice.added': '{name} brought in {others}.',
   'notice.left': '{name} left.',
+  'notice.removed': '{name} removed {other}.',
   'notice.refused': 'A message from {name} was refused because it could not be verified ({code}).',
   'notice.missing': '{count} earlier messages are missing.',
   'notice.newer': '{name} sent something that needs a newer version of Mildam.',
@@ -166,6 +175,8 @@ export const en = {
     'The data on this device came from an older copy. New keys were made in all rooms, so nothing is sent under an old one.',
   'alarm.device_removed':
     'This device was taken off your account: the recovery words were used, or another device removed it. If that was not you, use your words now.',
+  'alarm.logged_out':
+    'This device was logged out from elsewhere. If that was not you, log in again and end the sessions that you do not know.',
   'alarm.vault_damaged':
     'Part of the data on this device is damaged. What can be read can be put together again.',
   'alarm.vault_repaired':
@@ -315,6 +326,7 @@ export const en = {
   'error.no_passphrase': 'There is no passphrase to unlock with.',
   'error.disk_full': 'The disk is full. Free some space and try again.',
   'error.disk_failed': 'The disk cannot be written. Check it and try again.',
+  'error.room_replaced': 'This conversation goes on in a new room.',
   'error.internal': 'Something went wrong inside Mildam.',
   'error.no_account': 'There is no account yet.',
   'error.no_server': 'No server is known yet.',

@@ -75,6 +75,7 @@ export const ko: Record<Key, string> = {
   'rooms.groupMembers': '함께할 친구',
   'rooms.create': '만들기',
   'rooms.unread': '안 읽은 메시지 {count}개',
+  'rooms.earlier': '이전 대화방',
   'rooms.failedOne': '보내지 못한 메시지 {count}개',
   'rooms.failed': '보내지 못한 메시지 {count}개',
   'rooms.back': '대화 목록으로',
@@ -97,15 +98,23 @@ export const ko: Record<Key, string> = {
   'conversation.compose': '메시지 입력',
   'conversation.send': '보내기',
   'conversation.left': '나간 대화방이에요. 지난 대화는 계속 읽을 수 있어요.',
+  'conversation.replaced': '이 대화는 새 대화방에서 이어져요. 지난 대화는 여기서 읽을 수 있어요.',
+  'conversation.openNext': '새 대화방 열기',
+  'conversation.beyondRepair':
+    '이 대화방에서는 더 이상 보낼 수 없어요. 다른 신원으로 만든 방이거나 기록이 맞지 않아요. 지난 대화는 계속 읽을 수 있어요.',
+  'conversation.beginAnew': '새 대화방에서 이어가기',
+  'conversation.removed': '내보내진 대화방이에요. 그 전의 대화는 계속 읽을 수 있어요.',
   'conversation.blocked':
     '지금은 보낼 수 없어요. 서버가 보여 준 기록이 서로 맞지 않아요 ({code}). 다른 사람에게 무엇이 보이는지 물어보세요.',
   'conversation.details': '자세히',
   'conversation.newest': '최근 메시지로 가기',
   'conversation.unread': '새 메시지',
+  'conversation.memberOne': '1명',
   'conversation.members': '{count}명',
   'notice.created': '{name} 님이 대화방을 만들었어요.',
   'notice.added': '{name} 님이 {others} 님을 초대했어요.',
   'notice.left': '{name} 님이 나갔어요.',
+  'notice.removed': '{name} 님이 {other} 님을 내보냈어요.',
   'notice.refused': '{name} 님의 메시지를 확인할 수 없어 받지 않았어요 ({code}).',
   'notice.missing': '앞선 메시지 {count}개가 빠졌어요.',
   'notice.newer': '{name} 님이 보낸 것을 보려면 밀담을 업데이트해 주세요.',
@@ -165,6 +174,8 @@ export const ko: Record<Key, string> = {
     '이 기기의 데이터가 예전 복사본이에요. 옛 열쇠로 보내지 않도록 모든 대화방의 열쇠를 새로 만들었어요.',
   'alarm.device_removed':
     '이 기기가 계정에서 빠졌어요. 복구 단어를 썼거나 다른 기기가 뺐어요. 내가 한 일이 아니라면 지금 복구 단어를 쓰세요.',
+  'alarm.logged_out':
+    '다른 곳에서 이 기기를 로그아웃했어요. 직접 한 일이 아니라면 다시 로그인해서 모르는 세션을 끝내세요.',
   'alarm.vault_damaged':
     '이 기기의 데이터 일부가 손상됐어요. 읽을 수 있는 것을 모아 되살릴 수 있어요.',
   'alarm.vault_repaired':
@@ -313,6 +324,7 @@ export const ko: Record<Key, string> = {
   'error.no_passphrase': '잠금을 풀 암호가 없어요.',
   'error.disk_full': '디스크가 가득 찼어요. 공간을 비우고 다시 해 주세요.',
   'error.disk_failed': '디스크에 쓸 수 없어요. 디스크를 확인하고 다시 해 주세요.',
+  'error.room_replaced': '이 대화는 새 대화방에서 이어져요.',
   'error.internal': '밀담 안에서 문제가 생겼어요.',
   'error.no_account': '아직 계정이 없어요.',
   'error.no_server': '아직 서버를 몰라요.',

@@ -284,6 +284,15 @@ class Messenger {
       ?.members.find((one) => one.account === account)
   }
 
+  /** Opens the room with somebody; makes it, or the one that takes its place, if need be. */
+  async talkTo(account: string): Promise<boolean> {
+    const room = await this.attempt(() => this.call.openDirect(account))
+    if (!room) return false
+    if (!this.rooms.some((one) => one.room === room.room)) this.rooms.unshift(room)
+    await this.open(room.room)
+    return true
+  }
+
   async open(room: string, target: number | null = null): Promise<void> {
     const conversation = this.#conversationOf(room)
     const view = this.rooms.find((one) => one.room === room)

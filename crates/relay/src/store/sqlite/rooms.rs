@@ -58,13 +58,15 @@ impl Rooms for SqliteTransaction<'_> {
         row.map(|row| Columns::new(&row, "direct_room").room("room")).transpose()
     }
 
-    async fn insert_direct_room(
+    async fn name_direct_room(
         &mut self,
         one: &AccountId,
         other: &AccountId,
         room: &RoomId,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO direct_room (low, high, room) VALUES (?1, ?2, ?3)")
+        let name = "INSERT INTO direct_room (low, high, room) VALUES (?1, ?2, ?3)
+             ON CONFLICT (low, high) DO UPDATE SET room = excluded.room";
+        sqlx::query(name)
             .bind(one.min(other).as_str())
             .bind(one.max(other).as_str())
             .bind(room.as_bytes().as_slice())
