@@ -38,6 +38,7 @@ macro_rules! with_commands {
             rooms::open_direct,
             rooms::create_group,
             rooms::invite,
+            rooms::replace_room,
             rooms::end_block,
             rooms::leave,
             invitations::take_invitation,

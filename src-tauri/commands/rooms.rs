@@ -31,6 +31,11 @@ pub(crate) async fn invite(shell: State<'_, Shell>, room: String, accounts: Vec<
 }
 
 #[tauri::command]
+pub(crate) async fn replace_room(shell: State<'_, Shell>, room: String) -> Answer<RoomView> {
+    Ok(shell.client().await?.replace_room(&room).await?)
+}
+
+#[tauri::command]
 pub(crate) async fn end_block(shell: State<'_, Shell>, room: String) -> Answer<RoomView> {
     Ok(shell.client().await?.end_block(&room).await?)
 }

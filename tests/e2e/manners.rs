@@ -170,3 +170,29 @@ fn a_relay_starts_and_serves_without_an_output() -> Outcome {
     assert_eq!(heard.last().map(|(_, text)| text.as_str()).context("a text")?, "heard");
     Ok(())
 }
+
+#[test]
+fn a_program_reads_nothing_but_json() -> Outcome {
+    let scene = Scene::start()?;
+    let alice = scene.alice()?;
+    let lines = |stderr: &[u8]| -> anyhow::Result<Vec<serde_json::Value>> {
+        let text = String::from_utf8(stderr.to_vec())?;
+        text.lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}")))
+            .collect()
+    };
+    // What is logged, and what cannot even be understood.
+    let output = alice.command(&["sync"])?.env("MILDAM_LOG", "debug").output()?;
+    assert!(lines(&output.stderr)?.len() > 3);
+    for arguments in [&["dance"][..], &["send"], &["history", "ROOM", "--limit", "many"]] {
+        let output = alice.command(arguments)?.output()?;
+        assert_eq!(output.status.code(), Some(2));
+        let told = lines(&output.stderr)?;
+        assert_eq!(told.first().and_then(|line| line.pointer("/error/code")), Some(&"usage".into()));
+        assert_eq!((told.len(), output.stdout.len()), (1, 0));
+    }
+    // Help is what was asked for.
+    let output = alice.command(&["--help"])?.output()?;
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+    Ok(())
+}

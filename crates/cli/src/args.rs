@@ -400,6 +400,12 @@ pub(crate) enum Room {
         #[arg(allow_hyphen_values = true)]
         room: String,
     },
+    /// Makes a room in the place of one in which nothing can ever be said again, with the same people.
+    Replace {
+        /// The room's id.
+        #[arg(allow_hyphen_values = true)]
+        room: String,
+    },
     /// Goes on in a room whose log was shown differently to others.
     Unblock {
         /// The room's id.

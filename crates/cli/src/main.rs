@@ -26,14 +26,26 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     // First of all, while there is one thread only. If it fails, there is no way to say so yet.
     let key = key::Key::of_process();
-    let args = args::Args::parse();
-    tracing_subscriber::fmt()
+    let args = match args::Args::try_parse() {
+        // What a program reads on standard error is JSON, whatever is wrong.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|word| word == "--json") => {
+            let failure = output::Failure::Usage(error.render().to_string().trim_end().to_owned());
+            return ExitCode::from(output::Output::of_process(true).failure(&failure));
+        }
+        Err(error) => error.exit(),
+        Ok(args) => args,
+    };
+    let log = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("MILDAM_LOG"))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         // They would be told on standard error, which is what has failed.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    if args.is_json() {
+        log.json().flatten_event(true).init();
+    } else {
+        log.init();
+    }
     // What this program makes is its owner's alone, whatever libraries would do.
     #[cfg(unix)]
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);

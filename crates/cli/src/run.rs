@@ -329,6 +329,7 @@ async fn rooms(client: &Client, room: Room, output: &Output) -> Result<(), Failu
             client.leave(&room).await?;
             room
         }
+        Room::Replace { room } => client.replace_room(&room).await?.room,
         Room::Unblock { room } => client.end_block(&room).await?.room,
         Room::List => return output.rooms(&client.rooms().await?, &own(client).await?.account),
     };

@@ -335,6 +335,16 @@ impl Client {
         self.store.read(move |vault| Ok(vault.check_unlock(&unlock)?)).await
     }
 
+    /// Makes a room in the place of one in which nothing can ever be said again
+    /// ([`RoomView::beyond_repair`]), with the same people. In a group, an admin or the owner can.
+    ///
+    /// # Errors
+    /// `forbidden`, `room_replaced`, `not_found`, `offline`, ...
+    pub async fn replace_room(&self, room: &str) -> Result<RoomView, Error> {
+        let room = parse_room(room)?;
+        self.job(|reply| Job::ReplaceRoom { room, reply }).await
+    }
+
     /// Goes on in a room that is blocked because its log was shown differently to others.
     ///
     /// # Errors

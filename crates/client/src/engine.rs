@@ -101,6 +101,10 @@ pub(crate) enum Job {
     EraseNow {
         reply: Reply<()>,
     },
+    ReplaceRoom {
+        room: RoomId,
+        reply: Reply<RoomView>,
+    },
     EndBlock {
         room: RoomId,
         reply: Reply<RoomView>,
@@ -185,9 +189,40 @@ struct OpenRoom {
     read_back: bool,
     /// What is known of it, while it is read from another beginning that is the relay's word alone.
     before: Option<Box<Room>>,
+    /// How the log that the relay keeps of it differs from the one that was read here.
+    differs: Option<Differs>,
+}
+
+/// The relay was put back to an earlier state, and takes nothing that builds on what came after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Differs {
+    /// Its log is shorter than what was read here.
+    Behind,
+    /// It has refused something, because its log is another one; that stands until something new is read.
+    Refused,
+}
+
+impl Differs {
+    /// What the room is blocked for.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Behind => "server_went_back",
+            Self::Refused => "server_log_differs",
+        }
+    }
+
+    fn of(meta: &RoomMeta) -> Option<Self> {
+        let blocked = meta.blocked.as_deref();
+        [Self::Behind, Self::Refused].into_iter().find(|differs| blocked == Some(differs.code()))
+    }
 }
 
 impl OpenRoom {
+    /// Whether nothing can be said here again, so that only another room in its place helps.
+    fn is_beyond_repair(&self, contacts: &Contacts) -> bool {
+        self.differs.is_some() || self.room.is_beyond_repair(contacts)
+    }
+
     fn row(&self) -> Result<RoomRow, Error> {
         Ok(RoomRow { state: self.room.to_secret_bytes()?, meta: serde_json::to_vec(&self.meta)? })
     }
@@ -257,8 +292,11 @@ fn load(vault: &mildam_vault::Vault) -> Result<Loaded, Error> {
     };
     let mut rooms = BTreeMap::new();
     for (id, row) in vault.rooms()? {
-        let (room, meta) = (Room::from_secret_bytes(&row.state)?, serde_json::from_slice(&row.meta)?);
-        rooms.insert(id, OpenRoom { room, meta, read_back: false, before: None });
+        let room = Room::from_secret_bytes(&row.state)?;
+        let meta: RoomMeta = serde_json::from_slice(&row.meta)?;
+        let differs = Differs::of(&meta);
+        let open = OpenRoom { room, meta, read_back: false, before: None, differs };
+        rooms.insert(id, open);
     }
     Ok(Loaded {
         server: store::known_server(vault)?,
@@ -370,6 +408,7 @@ impl Engine {
                 drop(reply.send(self.decide_identity(account, accept).await));
             }
             Job::EraseNow { reply } => drop(reply.send(self.erase_now().await)),
+            Job::ReplaceRoom { room, reply } => drop(reply.send(self.replace_room(room).await)),
             Job::EndBlock { room, reply } => drop(reply.send(self.end_block(room).await)),
             Job::RequestFriend { account, greeting, reply } => {
                 drop(reply.send(self.request_friend(account, greeting).await));

@@ -367,9 +367,9 @@ pub struct RoomView {
     pub removed: bool,
     /// Why nothing can be sent at the moment, as an error code, if so (`log_mismatch`, ...).
     pub blocked: Option<String>,
-    /// Whether nothing can ever be sent here again, so that only opening the direct room anew helps.
+    /// Whether nothing can ever be sent here again, so that only a room in its place helps.
     pub beyond_repair: bool,
-    /// The direct room that has taken this one's place.
+    /// The room that has taken this one's place.
     pub replaced_by: Option<String>,
 }
 

@@ -142,10 +142,10 @@ pub(crate) struct RoomMeta {
     #[serde(default)]
     pub(crate) removed: bool,
     pub(crate) blocked: Option<String>,
-    /// Whether only another direct room helps.
+    /// Whether only a room in its place helps.
     #[serde(default)]
     pub(crate) beyond_repair: bool,
-    /// The direct room that has taken this one's place.
+    /// The room that has taken this one's place.
     #[serde(default)]
     pub(crate) replaced_by: Option<RoomId>,
     /// When the room was first seen here, for the order of rooms without lines.

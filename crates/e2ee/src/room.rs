@@ -227,7 +227,7 @@ pub struct Room {
     /// The room's version as this reader knew it when it began anew: the beginning must be newer.
     #[serde(default)]
     after_version: u64,
-    /// The direct room whose place this one takes.
+    /// The room whose place this one takes.
     #[serde(default)]
     replaces: Option<RoomId>,
 }
@@ -337,14 +337,14 @@ impl Room {
         self.membership.iter().flat_map(Membership::members)
     }
 
-    /// The direct room whose place this one takes.
+    /// The room whose place this one takes.
     #[must_use]
     pub const fn replaces(&self) -> Option<RoomId> {
         self.replaces
     }
 
-    /// Whether nothing can ever be said here again: the room is no group, and its log is broken, or a member
-    /// has another identity than it was made with. Only [`Self::replace`] helps.
+    /// Whether nothing can ever be said here again: its log is broken, or a member has another identity than
+    /// the room was made with. Only [`Self::replace`] helps.
     #[must_use]
     pub fn is_beyond_repair(&self, directory: &dyn Directory) -> bool {
         let broken = self.blocked.is_some_and(|block| !block.heals && block.rule != Rule::LogMismatch);
@@ -352,7 +352,7 @@ impl Room {
             let known = directory.account(&member.account);
             known.is_some_and(|known| known.identity().fingerprint() != member.identity)
         };
-        self.kind() != Some(RoomKind::Group) && (broken || self.members().any(is_another))
+        broken || self.members().any(is_another)
     }
 
     /// Whether an account is a member.

@@ -55,15 +55,14 @@ impl Membership {
     /// # Errors
     /// [`ChangeError::Inconsistent`] for anything but a well-formed beginning.
     pub fn created(change: &RoomChange) -> Result<Self, ChangeError> {
-        let Change::Created { kind, suite, members, replaces, .. } = &change.change else {
+        let Change::Created { kind, suite, members, .. } = &change.change else {
             return Err(ChangeError::Inconsistent);
         };
         let begins = change.room.is_none() && change.version == 1 && change.previous.is_none();
         let actor = members.iter().find(|member| member.account == change.actor);
         let owned = actor.is_some_and(|actor| actor.role == Role::Owner);
         let direct = members.len() == 2 && members.iter().all(|member| member.role == Role::Owner);
-        let group = *kind == RoomKind::Group;
-        if !begins || !owned || !sorted(members) || !(group || direct) || (group && replaces.is_some()) {
+        if !begins || !owned || !sorted(members) || (*kind == RoomKind::Direct && !direct) {
             return Err(ChangeError::Inconsistent);
         }
         Ok(Self {

@@ -85,7 +85,7 @@ impl Member {
     }
 }
 
-/// A direct room that nothing can be said in any more, as whoever replaces it knows it.
+/// A room that nothing can be said in any more, as whoever replaces it knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replaced {
@@ -110,7 +110,7 @@ pub enum Change {
         suite: Suite,
         /// The first members, sorted by account.
         members: Vec<Member>,
-        /// The direct room whose place this one takes; only in a direct room.
+        /// The room whose place this one takes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaces: Option<Replaced>,
     },

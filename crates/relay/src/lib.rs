@@ -8,6 +8,7 @@
 //! [`run`] is the whole program; [`Relay`] is the same in three steps, for those who run a relay
 //! inside another program or a test.
 
+mod age;
 mod broker;
 mod certificate;
 mod clock;

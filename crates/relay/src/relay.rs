@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::age;
 use crate::broker::Switchboard;
 use crate::config::{Config, DEFAULT_PORT};
 use crate::context::Context;
@@ -134,6 +135,10 @@ impl Relay {
         .await??;
         let tls = certificates.server_config().map_err(|error| RelayError::Identity(error.to_string()))?;
         let store = SqliteStore::open(&data.file(data_dir::DATABASE)).await?;
+        if let Err(error) = age::begin(&store, &config.clock).await {
+            // A disk that is full keeps nobody from reading.
+            tracing::warn!(?error, "it was not noted that the relay is at work");
+        }
         let link = ServerLink::new(&host, port, key.fingerprint()).map_err(|_| RelayError::Host(host))?;
         data.write(data_dir::LINK, format!("{link}\n").as_bytes())?;
         let switchboard = Arc::new(Switchboard::default());
@@ -178,6 +183,7 @@ impl Relay {
         let Context { tasks, draining, ending, store, .. } = &*self.context;
         tasks.spawn(listener::accept(self.listeners, self.permits, Arc::clone(&self.context)));
         tasks.spawn(limiter::sweep(Arc::clone(&self.context)));
+        tasks.spawn(age::follow(Arc::clone(&self.context)));
         tasks.spawn(self.certificates.follow(draining.clone()));
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),

@@ -219,8 +219,7 @@ class Room:
 
         members, banned = dict(self.members), set(self.banned)
         if change.name == "created":
-            _nonce, kind, _suite, listed, *replaced = change.values
-            need(not replaced or kind == KINDS["direct"], "only direct rooms replace one")
+            _nonce, kind, _suite, listed, *_replaced = change.values
             names = [member.account for member in listed]
             need(self.seq == 0 and change.version == 1, "created begins the log")
             need(change.room is None and change.previous is None and change.hash() == self.id, "created")

@@ -87,7 +87,7 @@ impl Engine {
         self.contacts.insert(account.clone(), row);
         for (room, open) in &mut self.rooms {
             // A room that was made under another identity needs one that takes its place.
-            let beyond_repair = open.room.is_beyond_repair(&self.contacts);
+            let beyond_repair = open.is_beyond_repair(&self.contacts);
             if open.room.is_member(account) && open.meta.beyond_repair != beyond_repair {
                 open.meta.beyond_repair = beyond_repair;
                 changes.put_room(room, open.row()?);

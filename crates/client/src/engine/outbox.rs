@@ -8,9 +8,9 @@ use mildam_protocol::records::{ClientMessageId, Message, RoomId};
 use mildam_vault::{Changes, OutboxRow};
 use tokio::time::Instant;
 
-use super::Engine;
 use super::put_off::Step;
 use super::rooms::{TRIES, on_the_wire};
+use super::{Differs, Engine};
 use crate::error::Error;
 use crate::model::{Event, MessageView};
 use crate::store::{self, Outgoing};
@@ -77,10 +77,30 @@ impl Engine {
                     }
                     row.sealed = None;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.code() == "blocked_room" {
+                        self.relay_differs(room).await?;
+                    }
+                    return Err(error);
+                }
             }
         }
         Err(Error::new("busy", "The room is busy with other changes."))
+    }
+
+    /// The relay keeps another log of a room than was read here, and says so.
+    async fn relay_differs(&mut self, room: RoomId) -> Result<(), Error> {
+        let own = self.secrets()?.account().clone();
+        let Some(open) = self.rooms.get_mut(&room).filter(|open| open.differs.is_none()) else {
+            return Ok(());
+        };
+        open.differs = Some(Differs::Refused);
+        open.refresh(&[], &own, &self.contacts);
+        let mut changes = Changes::new();
+        changes.put_room(&room, open.row()?);
+        self.commit(changes).await?;
+        self.tell_room(room).await;
+        Ok(())
     }
 
     /// A message that could not be sent waits again. It is sealed anew: the relay never took it.

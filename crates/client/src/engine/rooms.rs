@@ -43,6 +43,25 @@ impl Engine {
         }
     }
 
+    /// Makes a room in the place of one in which nothing can be said any more, with the same people.
+    pub(super) async fn replace_room(&mut self, room: RoomId) -> Result<RoomView, Error> {
+        self.online().await?;
+        let open = self.rooms.get(&room).ok_or_else(|| Error::not_found("room"))?;
+        open.meta.check_not_replaced()?;
+        if !open.is_beyond_repair(&self.contacts) {
+            return Err(Error::new("forbidden", "This room needs none in its place."));
+        }
+        let own = self.secrets()?.account();
+        let leads = open.room.members().any(|member| member.account == *own && member.role >= Role::Admin);
+        if !leads && open.room.members().next().is_some() {
+            return Err(Error::new("forbidden", "An admin or the owner has to do this."));
+        }
+        let others = open.meta.members.iter().map(|(account, _)| account.clone());
+        let others: Vec<AccountId> = others.filter(|account| account != own).collect();
+        let kind = open.meta.kind;
+        self.create(kind, others, None, Some(room)).await
+    }
+
     /// The direct room with an account that no other one has replaced.
     fn direct_with(&self, account: &AccountId) -> Option<RoomId> {
         let with = |open: &OpenRoom| open.meta.members.iter().any(|(member, _)| member == account);
@@ -54,7 +73,7 @@ impl Engine {
     }
 
     fn is_beyond_repair(&self, room: &RoomId) -> bool {
-        self.rooms.get(room).is_some_and(|open| open.room.is_beyond_repair(&self.contacts))
+        self.rooms.get(room).is_some_and(|open| open.is_beyond_repair(&self.contacts))
     }
 
     pub(super) async fn create_group(
@@ -84,9 +103,11 @@ impl Engine {
             }
             let (secrets, now, mut rng) = (self.secrets()?, self.wary_now(), crate::rng());
             let before = replaced.and_then(|room| self.rooms.get(&room));
-            let new = match (before, others.as_slice()) {
-                (Some(open), [other]) => open.room.replace(other, secrets, &self.contacts, now, &mut rng)?,
-                _ => Room::create(kind, &others, profile.as_ref(), secrets, &self.contacts, now, &mut rng)?,
+            let new = match before {
+                Some(open) => open.room.replace(&others, secrets, &self.contacts, now, &mut rng)?,
+                None => {
+                    Room::create(kind, &others, profile.as_ref(), secrets, &self.contacts, now, &mut rng)?
+                }
             };
             let request = command::RoomCreate { change: new.change, epoch: on_the_wire(new.epoch) };
             match self.ask(&request).await {
@@ -95,7 +116,8 @@ impl Engine {
                 Ok(answer) => {
                     self.sync_rooms().await?;
                     // There is one already, of which nothing could be read, not even who is in it.
-                    if !answer.created && replaced.is_none() && self.is_beyond_repair(&answer.room) {
+                    let found = kind == RoomKind::Direct && !answer.created && replaced.is_none();
+                    if found && self.is_beyond_repair(&answer.room) {
                         replaced = Some(answer.room);
                         continue;
                     }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use mildam_e2ee::{Accepted, Body, NotAccepted, Reader, Room, RoomError};
 use mildam_protocol::command::{self, MAX_PAGE, MAX_RECEIPTS, RoomSummary};
 use mildam_protocol::records::{
-    AccountId, ClientMessageId, Hash, LogItem, LogPosition, Receipt, ReceiptKind, RoomId, RoomKind,
+    AccountId, ClientMessageId, Hash, LogItem, LogPosition, Member, Receipt, ReceiptKind, Role, RoomId,
 };
 use mildam_vault::{Changes, HistoryRow};
 use tokio::time::Instant;
 
 use super::put_off::Step;
-use super::{Engine, OpenRoom};
+use super::{Differs, Engine, OpenRoom};
 use crate::error::Error;
 use crate::model::{Event, MessageContent, MessageView, Notice};
 use crate::store::{self, Arrival, Contacts, Hashes, RoomMeta};
@@ -61,6 +61,14 @@ impl Engine {
             if self.rooms.get(&room).is_none_or(|open| open.room.position().seq < summary.start.seq) {
                 self.meet(&summary);
             }
+            if let Some(open) = self.rooms.get_mut(&room) {
+                let behind = summary.member && summary.last_seq < open.room.position().seq;
+                open.differs = match open.differs {
+                    _ if behind => Some(Differs::Behind),
+                    Some(Differs::Behind) => None,
+                    other => other,
+                };
+            }
             if let Err(error) = self.catch_up(room).await {
                 if error.ends_connection() {
                     return Err(error);
@@ -104,7 +112,8 @@ impl Engine {
             || Room::joining(summary.room, summary.start),
             |before| before.joining_again(summary.start),
         );
-        self.rooms.insert(summary.room, OpenRoom { room, meta, read_back: false, before });
+        let open = OpenRoom { room, meta, read_back: false, before, differs: None };
+        self.rooms.insert(summary.room, open);
     }
 
     /// Receipts that the relay lacks, because they were not sent before the last connection ended.
@@ -282,6 +291,10 @@ impl Engine {
         let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
         let views: Vec<MessageView> =
             batch.lines.iter().map(|row| store::line_view(&room, row, &own)).collect::<Result<_, _>>()?;
+        if !batch.hashes.is_empty() && open.room.blocked().is_none() {
+            // It goes on from what was read here.
+            open.differs = None;
+        }
         open.refresh(&views, &own, &self.contacts);
         if !batch.lines.is_empty() {
             open.meta.arrived = Arrival { connection: self.connections, time: batch.arrived_at };
@@ -321,19 +334,29 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes that a direct room has taken the place of an earlier one of the same two; gives the earlier one
-    /// if that is new.
+    /// Notes that a room has taken the place of an earlier one of the same people; gives the earlier one if
+    /// that is new.
     fn note_replaced(&mut self, room: RoomId, changes: &mut Changes) -> Result<Option<RoomId>, Error> {
         let Some(open) = self.rooms.get(&room) else { return Ok(None) };
         let Some(replaced) = open.room.replaces() else { return Ok(None) };
-        let accounts = |open: &OpenRoom| -> Vec<AccountId> {
+        let accounts = |open: &OpenRoom| -> BTreeSet<AccountId> {
             open.room.members().map(|member| member.account.clone()).collect()
         };
-        let two = accounts(open);
+        let owners: Vec<AccountId> = open
+            .room
+            .members()
+            .filter(|member| member.role == Role::Owner)
+            .map(|member| member.account.clone())
+            .collect();
+        let (kind, company) = (open.room.kind(), accounts(open));
         let Some(before) = self.rooms.get_mut(&replaced) else { return Ok(None) };
-        // Of a room that never began nothing is known that could contradict.
-        let is_theirs = before.room.kind() != Some(RoomKind::Group)
-            && (!before.room.has_begun() || accounts(before) == two);
+        // Of a room that never began nothing is known that could contradict. Nobody but who could do so in
+        // the room before leads others away from it, and nobody comes in by that.
+        let leads = |member: &Member| member.role >= Role::Admin && owners.contains(&member.account);
+        let is_theirs = before.room.members().next().is_none()
+            || (before.room.kind() == kind
+                && company.is_subset(&accounts(before))
+                && before.room.members().any(leads));
         if replaced == room || !is_theirs || before.meta.replaced_by.is_some() {
             return Ok(None);
         }
@@ -481,7 +504,7 @@ fn name_of(hash: &Hash) -> ClientMessageId {
 
 impl OpenRoom {
     /// Brings what is shown of the room up to its state and its new lines.
-    fn refresh(&mut self, new: &[MessageView], own: &AccountId, contacts: &Contacts) {
+    pub(super) fn refresh(&mut self, new: &[MessageView], own: &AccountId, contacts: &Contacts) {
         let meta = &mut self.meta;
         if let Some(kind) = self.room.kind() {
             meta.kind = kind;
@@ -492,8 +515,9 @@ impl OpenRoom {
         if let Some(profile) = self.room.profile() {
             meta.name.clone_from(&profile.name);
         }
-        meta.blocked = self.room.blocked().map(str::to_owned);
-        meta.beyond_repair = self.room.is_beyond_repair(contacts);
+        let differs = self.differs.map(Differs::code);
+        meta.blocked = self.room.blocked().or(differs).map(str::to_owned);
+        meta.beyond_repair = self.differs.is_some() || self.room.is_beyond_repair(contacts);
         for line in new {
             let others_text =
                 line.from != own.as_str() && matches!(line.content, MessageContent::Text { .. });

@@ -86,14 +86,15 @@ impl Room {
         act.create(kind, others, profile, None, rng)
     }
 
-    /// Makes a direct room with the same other account in the place of this one, under the identities that
-    /// the directory has. Its beginning names the last change that was accepted here; all zeros for none.
+    /// Makes a room of the same kind with these others in the place of this one, under the identities that the
+    /// directory has, and with what is known of its name. Its beginning names the last change that was
+    /// accepted here; all zeros for none.
     ///
     /// # Errors
     /// As [`Self::create`].
     pub fn replace(
         &self,
-        other: &AccountId,
+        others: &[AccountId],
         secrets: &DeviceSecrets,
         directory: &dyn Directory,
         now: u64,
@@ -102,7 +103,8 @@ impl Room {
         let head = self.membership.as_ref().map_or(Hash::ZERO, Membership::head);
         let replaced = Replaced { room: self.id, head };
         let act = Act { secrets, directory, now };
-        act.create(RoomKind::Direct, std::slice::from_ref(other), None, Some(replaced), rng)
+        let kind = self.kind().unwrap_or(RoomKind::Direct);
+        act.create(kind, others, self.profile.as_ref(), Some(replaced), rng)
     }
 }
 

@@ -191,9 +191,9 @@ pub(crate) fn tell() -> Value {
         people.iter_mut().for_each(|person| person.read(&item, &wraps, &directory));
         log.push(item);
     }
-    // A direct room in the place of this one; only its form matters here.
+    // A room in the place of this one; only its form matters here.
     let (speaker, rng) = (&people[0], &mut Seeded::new("replacement"));
-    let replacement = speaker.room.replace(&others[0], &speaker.secrets, &directory, NOW, rng).unwrap();
+    let replacement = speaker.room.replace(&others, &speaker.secrets, &directory, NOW, rng).unwrap();
     let end: LogPosition = people[0].room.position();
     let receipt = people[0].secrets.sign_receipt(new.room, ReceiptKind::Read, end);
     let wrap_of =

@@ -58,13 +58,17 @@ pub(super) async fn create(
     };
     match before {
         Some(room) if replaced != Some(room) => return done(&made(room, false)),
-        None if replaced.is_some() => {
+        None if replaced.is_some() && other.is_some() => {
             return Err(Refusal::new(Code::NotFound, "there is no such room to replace").into());
         }
         _ => {}
     }
     for member in membership.members() {
-        check_newcomer(tx, &scene, member).await?;
+        let same_company = match &replaced {
+            Some(room) => is_present(tx, room, own).await? && is_present(tx, room, &member.account).await?,
+            None => false,
+        };
+        check_newcomer(tx, &scene, member, same_company).await?;
     }
     let mut head = RoomRow {
         id: room,
@@ -117,7 +121,7 @@ pub(super) async fn change(
     let epochs = (effect.needs_epoch(&change.change), command.epoch.is_some());
     let snapshot = rules::check_company(&change.change, &after, command.snapshot.as_ref(), epochs)?;
     for member in &effect.joined {
-        check_newcomer(tx, &scene, member).await?;
+        check_newcomer(tx, &scene, member, false).await?;
     }
     let position = head.end;
     head.version = after.version();
@@ -264,11 +268,21 @@ async fn check_change_signature(tx: &mut dyn Transaction, change: &RoomChange) -
 
 /// Checks that an account may come into a room: it exists under the signed identity, is a friend
 /// of the actor, and is not in too many rooms.
-async fn check_newcomer(tx: &mut dyn Transaction, scene: &Scene, member: &Member) -> Result<(), Rejection> {
+async fn is_present(tx: &mut dyn Transaction, room: &RoomId, account: &AccountId) -> Result<bool, Rejection> {
+    Ok(tx.membership(room).await?.is_some_and(|membership| membership.member(account).is_some()))
+}
+
+/// Whoever was in the same room before need not be a friend in the one that takes its place.
+async fn check_newcomer(
+    tx: &mut dyn Transaction,
+    scene: &Scene,
+    member: &Member,
+    same_company: bool,
+) -> Result<(), Rejection> {
     let own = &scene.caller.account;
     let account = &member.account;
     // Whether an account exists is told to its friends only.
-    let friends = own == account || tx.friends_since(own, account).await?.is_some();
+    let friends = own == account || same_company || tx.friends_since(own, account).await?.is_some();
     require(friends, Code::NotFriends, "you can bring friends into a room, nobody else")?;
     let standing = tx.standing(account).await?;
     let same = standing.is_some_and(|standing| standing.identity == member.identity);

@@ -418,7 +418,18 @@ pub(crate) async fn sessions(place: &dyn Place) {
             assert_eq!(tx.session(&hash(1)).await?, Some(row(10)));
             tx.renew_session(&hash(1), 20).await?;
             assert_eq!(tx.session(&hash(1)).await?, Some(row(20)));
-            tx.put_session(&hash(2), &row(30)).await?;
+            tx.put_session(&hash(2), &row(25)).await?;
+            tx.extend_sessions(5).await?;
+            assert_eq!(tx.session(&hash(2)).await?, Some(row(30)));
+            tx.extend_sessions(u64::MAX).await?;
+            assert!(tx.session(&hash(2)).await?.is_some_and(|session| session.expires_at > 30));
+            tx.renew_session(&hash(1), 20).await?;
+            tx.renew_session(&hash(2), 30).await?;
+            assert_eq!(tx.last_at_work().await?, None);
+            for at in [7, 6] {
+                tx.note_at_work(at).await?;
+                assert_eq!(tx.last_at_work().await?, Some(at));
+            }
             let ended = |expires_at| SessionRow { ended: true, ..row(expires_at) };
             assert_eq!(tx.session(&hash(1)).await?, Some(ended(20)), "a device has one session");
             let alice = account("alice");

@@ -239,6 +239,12 @@ pub trait Sessions {
     async fn renew_session(&mut self, tag: &Hash, expires_at: u64) -> Result<(), StoreError>;
     /// Ends the session of a device; false if there was none.
     async fn end_session(&mut self, account: &AccountId, device: &DeviceId) -> Result<bool, StoreError>;
+    /// Lets all sessions last so many milliseconds longer.
+    async fn extend_sessions(&mut self, by: u64) -> Result<(), StoreError>;
+    /// When the relay was last at work, if that was ever noted.
+    async fn last_at_work(&mut self) -> Result<Option<u64>, StoreError>;
+    /// Notes when the relay was last at work.
+    async fn note_at_work(&mut self, at: u64) -> Result<(), StoreError>;
     /// The sessions that were not ended, by device.
     async fn sessions_of(&mut self, account: &AccountId) -> Result<Vec<SessionRow>, StoreError>;
 }

@@ -6,10 +6,11 @@ use mildam_protocol::command::{
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::{Code, Event};
+use mildam_relay::Clock;
 
 use crate::client::Client;
 use crate::person::{Person, account, code, password};
-use crate::relay::{TestRelay, files};
+use crate::relay::{TestClock, TestRelay, files};
 
 // REQ A1, A4, T6
 #[tokio::test]
@@ -52,6 +53,37 @@ async fn sessions_expire() {
     alice.sign_up().await.unwrap();
     assert_eq!(code(alice.attach().await), Code::SessionExpired);
     assert_eq!(code(alice.client.ask(&RoomList {}).await), Code::SessionExpired);
+    relay.stop().await;
+}
+
+// REQ A4: sessions age by the time that the relay is at work.
+#[tokio::test]
+async fn a_session_does_not_age_while_the_relay_is_off() {
+    const DAYS_60: u64 = 60 * 24 * 60 * 60 * 1000;
+    let clock = TestClock::new();
+    let relay = TestRelay::start_with(|config| config.clock = clock.clock()).await;
+    let mut alice = Person::new(&relay, "alice").await;
+    let folder = relay.stop().await;
+    clock.advance(DAYS_60);
+    let relay = TestRelay::start_in(folder, |config| config.clock = clock.clock()).await;
+    alice.reconnect(&relay).await;
+    assert_eq!(alice.client.ask(&RoomList {}).await.unwrap().rooms, []);
+    // While it is at work, it does.
+    clock.advance(DAYS_60);
+    assert_eq!(code(alice.client.ask(&RoomList {}).await), Code::SessionExpired);
+    relay.stop().await;
+}
+
+// REQ A4
+#[tokio::test]
+async fn a_session_outlives_a_clock_that_jumps_ahead() {
+    let clock = TestClock::new();
+    let jumping = clock.clone();
+    let watched = Clock::watched(move || jumping.now(), || 0);
+    let relay = TestRelay::start_with(|config| config.clock = watched.clone()).await;
+    let mut alice = Person::new(&relay, "alice").await;
+    clock.advance(60 * 24 * 60 * 60 * 1000);
+    assert_eq!(alice.client.ask(&RoomList {}).await.unwrap().rooms, []);
     relay.stop().await;
 }
 

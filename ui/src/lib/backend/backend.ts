@@ -82,6 +82,7 @@ export interface Backend {
   openDirect(account: string): Promise<RoomView>
   createGroup(name: string, accounts: string[]): Promise<RoomView>
   invite(room: string, accounts: string[]): Promise<void>
+  replaceRoom(room: string): Promise<RoomView>
   endBlock(room: string): Promise<RoomView>
   leave(room: string): Promise<void>
   send(room: string, text: string): Promise<MessageView>

@@ -41,6 +41,7 @@ export const backend: Backend = {
   openDirect: (account) => invoke('open_direct', { account }),
   createGroup: (name, accounts) => invoke('create_group', { name, accounts }),
   invite: (room, accounts) => invoke('invite', { room, accounts }),
+  replaceRoom: (room) => invoke('replace_room', { room }),
   endBlock: (room) => invoke('end_block', { room }),
   leave: (room) => invoke('leave', { room }),
   send: (room, text) => invoke('send', { room, text }),

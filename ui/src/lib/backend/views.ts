@@ -471,11 +471,11 @@ removed: boolean,
  */
 blocked: string | null, 
 /**
- * Whether nothing can ever be sent here again, so that only opening the direct room anew helps.
+ * Whether nothing can ever be sent here again, so that only a room in its place helps.
  */
 beyond_repair: boolean, 
 /**
- * The direct room that has taken this one's place.
+ * The room that has taken this one's place.
  */
 replaced_by: string | null, };
 

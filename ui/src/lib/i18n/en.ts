@@ -102,6 +102,9 @@ export const en = {
   'conversation.openNext': 'Open the new room',
   'conversation.beyondRepair':
     'Nothing can be sent here any more: this room was made with another identity, or its record does not hold. Everything stays readable.',
+  'conversation.wentBack':
+    'The server was put back to an earlier state and takes nothing more here. Everything that you have read stays readable.',
+  'conversation.adminsBegin': 'An admin can go on in a new room.',
   'conversation.beginAnew': 'Go on in a new room',
   'conversation.removed': 'You were removed from this room. You can still read what came before.',
   'conversation.blocked':

@@ -102,6 +102,9 @@ export const ko: Record<Key, string> = {
   'conversation.openNext': '새 대화방 열기',
   'conversation.beyondRepair':
     '이 대화방에서는 더 이상 보낼 수 없어요. 다른 신원으로 만든 방이거나 기록이 맞지 않아요. 지난 대화는 계속 읽을 수 있어요.',
+  'conversation.wentBack':
+    '서버가 이전 상태로 되돌려져서 여기서는 더 이상 주고받을 수 없어요. 읽은 대화는 그대로 남아요.',
+  'conversation.adminsBegin': '관리자가 새 대화방에서 이어갈 수 있어요.',
   'conversation.beginAnew': '새 대화방에서 이어가기',
   'conversation.removed': '내보내진 대화방이에요. 그 전의 대화는 계속 읽을 수 있어요.',
   'conversation.blocked':

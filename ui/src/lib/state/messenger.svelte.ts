@@ -286,7 +286,16 @@ class Messenger {
 
   /** Opens the room with somebody; makes it, or the one that takes its place, if need be. */
   async talkTo(account: string): Promise<boolean> {
-    const room = await this.attempt(() => this.call.openDirect(account))
+    return this.#enter(() => this.call.openDirect(account))
+  }
+
+  /** Goes on with the same people in a room that takes the place of one. */
+  async replaceRoom(room: string): Promise<boolean> {
+    return this.#enter(() => this.call.replaceRoom(room))
+  }
+
+  async #enter(ask: () => Promise<RoomView>): Promise<boolean> {
+    const room = await this.attempt(ask)
     if (!room) return false
     if (!this.rooms.some((one) => one.room === room.room)) this.rooms.unshift(room)
     await this.open(room.room)

@@ -410,6 +410,27 @@ impl Sessions for SqliteTransaction<'_> {
         Ok(done.rows_affected() > 0)
     }
 
+    async fn extend_sessions(&mut self, by: u64) -> Result<(), StoreError> {
+        // Numbers of SQLite end at 2^63: a session that lasts for ever does.
+        sqlx::query("UPDATE session SET expires_at = min(expires_at, 9223372036854775807 - ?1) + ?1")
+            .bind(integer(by))
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn last_at_work(&mut self) -> Result<Option<u64>, StoreError> {
+        let row = sqlx::query("SELECT last_at FROM work").fetch_optional(&mut *self.0).await?;
+        row.map(|row| Columns::new(&row, "work").integer("last_at")).transpose()
+    }
+
+    async fn note_at_work(&mut self, at: u64) -> Result<(), StoreError> {
+        let note = "INSERT INTO work (id, last_at) VALUES (1, ?1)
+             ON CONFLICT (id) DO UPDATE SET last_at = excluded.last_at";
+        sqlx::query(note).bind(integer(at)).execute(&mut *self.0).await?;
+        Ok(())
+    }
+
     async fn sessions_of(&mut self, account: &AccountId) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM session WHERE account = ?1 AND ended = 0 ORDER BY device")
             .bind(account.as_str())
