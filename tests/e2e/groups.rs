@@ -110,6 +110,10 @@ fn a_group_is_not_left_without_an_owner() -> Outcome {
     let room = alice.room(&["room", "create", "--name", "독서", "bob"])?;
     bob.done(&["sync"])?;
     assert_eq!(bob.refused(&["room", "invite", &room, "carol"])?, (1, "forbidden".to_owned()));
+    // Nothing is done, and nothing is said to be.
+    for answer in ["unblock", "replace"] {
+        assert_eq!(bob.refused(&["room", answer, &room])?, (1, "forbidden".to_owned()));
+    }
     alice.done(&["room", "leave", &room])?;
     bob.done(&["room", "invite", &room, "carol"])?;
     bob.done(&["send", &room, "이제 둘이서"])?;

@@ -348,7 +348,8 @@ impl Client {
     /// Goes on in a room that is blocked because its log was shown differently to others.
     ///
     /// # Errors
-    /// `blocked_room` if it is blocked for a reason that cannot be passed over, `not_found`.
+    /// `blocked_room` if it is blocked for a reason that cannot be passed over, `forbidden` if its log is not
+    /// in doubt, `not_found`.
     pub async fn end_block(&self, room: &str) -> Result<RoomView, Error> {
         let room = parse_room(room)?;
         self.job(|reply| Job::EndBlock { room, reply }).await

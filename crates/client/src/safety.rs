@@ -80,7 +80,7 @@ mod tests {
         SafetyNumberView { groups, qr_path: String::new(), qr_size: 0 }
     }
 
-    // REQ A7
+    // REQ C4
     #[test]
     fn numbers_are_compared_as_people_type_them() {
         let number = view('7');
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(number.compare("").unwrap_err().code(), "bad_safety_number");
     }
 
-    // REQ A7
+    // REQ C4
     #[test]
     fn a_qr_code_is_read_from_a_picture() {
         let digits = "12345".repeat(12);

@@ -277,7 +277,7 @@ fn a_forged_announcement_is_forgotten_when_the_true_one_comes() -> Outcome {
     Ok(())
 }
 
-// REQ S3: a member who announces without end is stopped by the relay, and the room goes on after.
+// REQ S5: a member who announces without end is stopped by the relay, and the room goes on after.
 #[test]
 fn a_flood_of_announcements_is_stopped_and_read_by_all() -> Outcome {
     let stage = Stage::start()?;

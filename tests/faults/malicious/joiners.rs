@@ -119,13 +119,13 @@ fn flood(news: usize) -> Outcome {
     hear(&alice, &room, &["하나", "아직 있어?"])
 }
 
-// REQ S3: a flood of news keeps a client busy, and breaks nothing.
+// REQ T9: a flood of news keeps a client busy, and breaks nothing.
 #[test]
 fn a_flood_of_news_is_outlived() -> Outcome {
     flood(200)
 }
 
-// REQ S3: nor does one that is longer than the client's queue.
+// REQ T9: nor does one that is longer than the client's queue.
 #[test]
 fn a_flood_of_news_that_fills_every_queue_is_outlived() -> Outcome {
     flood(600)

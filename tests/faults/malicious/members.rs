@@ -119,7 +119,7 @@ fn lines_of_a_history_have_ids_of_their_own() -> Outcome {
     Ok(())
 }
 
-// REQ M4: a receipt counts if its device has signed it for this room, this place and this log.
+// REQ M2: a receipt counts if its device has signed it for this room, this place and this log.
 #[test]
 fn receipts_that_the_relay_or_a_member_makes_up_change_nothing() -> Outcome {
     let stage = Stage::start()?;

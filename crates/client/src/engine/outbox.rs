@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::put_off::Step;
 use super::rooms::{TRIES, on_the_wire};
-use super::{Differs, Engine};
+use super::{Differs, Engine, OpenRoom};
 use crate::error::Error;
 use crate::model::{Event, MessageView};
 use crate::store::{self, Outgoing};
@@ -33,7 +33,8 @@ impl Engine {
         };
         for row in waiting {
             let room = row.room;
-            if held.contains(&room) || Self::gave_up(&row) {
+            let behind = |open: &OpenRoom| open.differs == Some(Differs::Behind);
+            if held.contains(&room) || Self::gave_up(&row) || self.rooms.get(&room).is_some_and(behind) {
                 continue;
             }
             let sent = match Box::pin(self.send_row(row.clone())).await {

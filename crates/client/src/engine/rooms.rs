@@ -206,6 +206,12 @@ impl Engine {
     /// The person knows that the log was shown differently to others, and goes on.
     pub(super) async fn end_block(&mut self, room: RoomId) -> Result<RoomView, Error> {
         let open = self.rooms.get_mut(&room).ok_or_else(|| Error::not_found("room"))?;
+        if open.room.blocked().is_none() {
+            return Err(Error::new(
+                "forbidden",
+                "This room's log is not in doubt: there is nothing to pass over.",
+            ));
+        }
         open.room.end_block()?;
         open.meta.blocked = None;
         let mut changes = Changes::new();

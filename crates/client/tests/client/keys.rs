@@ -14,7 +14,7 @@ fn secret(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
 }
 
-// REQ A7
+// REQ C4
 #[tokio::test(flavor = "multi_thread")]
 async fn a_safety_number_is_compared_and_its_mark_stays() {
     let world = World::new().await;

@@ -28,7 +28,7 @@ async fn notices(client: &Client) -> Vec<Notice> {
     client.state().await.unwrap().account.unwrap().notices
 }
 
-// REQ L4
+// REQ L1, M3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_vault_is_repaired_and_talks_on() {
     let world = World::new().await;

@@ -276,6 +276,7 @@ export const en = {
   'settings.dark': 'Dark',
   'settings.language': 'Language',
   'settings.logOut': 'Log out',
+  'settings.addresses': 'The server is also found at',
   'settings.account': 'Account',
   'common.cancel': 'Cancel',
   'common.you': 'you',

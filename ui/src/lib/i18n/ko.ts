@@ -275,6 +275,7 @@ export const ko: Record<Key, string> = {
   'settings.dark': '어둡게',
   'settings.language': '언어',
   'settings.logOut': '로그아웃',
+  'settings.addresses': '서버의 다른 주소',
   'settings.account': '계정',
   'common.cancel': '취소',
   'common.you': '나',
