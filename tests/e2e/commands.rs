@@ -13,7 +13,7 @@ fn fields(line: &Value) -> Vec<&str> {
     fields
 }
 
-// REQ T6: each answer is one JSON object a line, in the documented shape.
+// Each answer is one JSON object a line, in the documented shape.
 #[test]
 fn answers_are_json_objects_of_the_documented_shape() -> Outcome {
     let scene = Scene::start()?;

@@ -1,15 +1,24 @@
 //! The set-up and the session under attack, on a bare socket.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mildam_protocol::ServerLink;
 use mildam_protocol::command::{Command, Done, FriendList, ServerInfo};
-use mildam_protocol::frame::{SESSION_LIMIT, SET_UP_LIMIT};
+use mildam_protocol::frame::{self, HEADER, SESSION_LIMIT, SET_UP_LIMIT};
 use mildam_tests::{PATIENCE, Relay, Scene};
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::Outcome;
 use crate::peer::{Peer, Step};
@@ -69,7 +78,7 @@ fn a_set_up_that_is_cut_anywhere_gets_nothing_and_hurts_nobody() -> Outcome {
     let mut frames = Vec::new();
     Peer::connect(&scene.relay)?.set_up(&link, &mut |step, payload| {
         if step == Step::Answer {
-            frames = mildam_protocol::frame::encode(payload).unwrap_or_default();
+            frames = frame::encode(payload).unwrap_or_default();
         }
     })?;
     ensure!(frames.len() > 500, "no client key was seen");
@@ -235,6 +244,175 @@ fn a_relay_that_comes_back_with_another_key_is_refused() -> Outcome {
     let (_, code) = alice.refused(&["friend", "request", "bob"])?;
     assert_eq!(code, "wrong_fingerprint");
     Ok(())
+}
+
+/// Somebody between a client and the relay who has the relay's key, changes nothing and reads along.
+struct Between {
+    _runtime: tokio::runtime::Runtime,
+    link: String,
+    /// What the client and the relay have said, of each connection that is over.
+    heard: Receiver<[Vec<u8>; 2]>,
+}
+
+impl Between {
+    /// Passes TLS on as it is.
+    fn passes_tls_on(relay: &Relay) -> Result<Self> {
+        Self::start(relay, None)
+    }
+
+    /// Ends TLS on both sides, with the key from the relay's folder, and passes on what is in it.
+    fn ends_tls(relay: &Relay) -> Result<Self> {
+        let der = std::fs::read(relay.data().join("server-key.der"))?;
+        let der = PrivatePkcs8KeyDer::from(der.as_slice());
+        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_RSA_SHA256)?;
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.self_signed(&pair)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], der.clone_key().into())?;
+        let mut client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Careless(provider)))
+            .with_no_client_auth();
+        server.alpn_protocols = vec![b"mildam/1".to_vec()];
+        client.alpn_protocols.clone_from(&server.alpn_protocols);
+        Self::start(relay, Some((TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)))))
+    }
+
+    fn start(relay: &Relay, tls: Option<(TlsAcceptor, TlsConnector)>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let port = listener.local_addr()?.port();
+        let link = ServerLink::new("127.0.0.1", port, *link(relay)?.fingerprint())?.to_string();
+        let upstream = relay.tls().to_owned();
+        let (sender, heard) = channel();
+        runtime.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (tls, upstream, sender) = (tls.clone(), upstream.clone(), sender.clone());
+                tokio::spawn(async move {
+                    let relay = tokio::net::TcpStream::connect(upstream).await?;
+                    let said = match tls {
+                        None => listen(client, relay).await,
+                        Some((acceptor, connector)) => {
+                            let name = ServerName::try_from("localhost")?;
+                            let client = acceptor.accept(client).await?;
+                            listen(client, connector.connect(name, relay).await?).await
+                        }
+                    };
+                    // Nobody may want to know.
+                    sender.send(said).ok();
+                    anyhow::Ok(())
+                });
+            }
+        });
+        Ok(Self { _runtime: runtime, link, heard })
+    }
+}
+
+async fn listen(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    relay: impl AsyncRead + AsyncWrite + Unpin,
+) -> [Vec<u8>; 2] {
+    let ((from_client, to_client), (from_relay, to_relay)) = (split(client), split(relay));
+    let (client, relay) = tokio::join!(pass(from_client, to_relay), pass(from_relay, to_client));
+    [client, relay]
+}
+
+/// Passes everything on, and tells in the end what it was.
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Vec<u8> {
+    let mut said = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        let read = chunk.get(..length).unwrap_or_default();
+        said.extend_from_slice(read);
+        if to.write_all(read).await.is_err() || to.flush().await.is_err() {
+            break;
+        }
+    }
+    to.shutdown().await.ok();
+    said
+}
+
+/// Takes every certificate: it knows where it connects to.
+#[derive(Debug)]
+struct Careless(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Careless {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The messages of a set-up that one side has said.
+fn messages(mut said: &[u8]) -> Result<Vec<Value>> {
+    let mut messages = Vec::new();
+    while let Some((header, rest)) = said.split_first_chunk::<HEADER>() {
+        let length = frame::payload_length(*header, SET_UP_LIMIT)?;
+        let (payload, rest) = rest.split_at_checked(length).context("half a frame")?;
+        messages.push(serde_json::from_slice(payload)?);
+        said = rest;
+    }
+    Ok(messages)
+}
+
+// REQ T5, T7: even who has the relay's key, and so its certificate, is no part of a TLS connection unseen: the
+// set-up signs the channel in which the relay sees it.
+#[test]
+fn a_machine_that_ends_tls_on_both_sides_is_refused() -> Outcome {
+    let scene = Scene::start()?;
+    let alice = scene.stranger("alice");
+    // Who only passes TLS on is a router like any other, and the same way leads to the relay.
+    let router = Between::passes_tls_on(&scene.relay)?;
+    alice.done(&["connect", &router.link])?;
+
+    let bob = scene.stranger("bob");
+    let between = Between::ends_tls(&scene.relay)?;
+    let answer = bob.run(&["connect", &between.link], None)?;
+    let (code, message) = answer.error.context("the client was not refused anything")?;
+    ensure!(answer.code != 0, "{code}");
+    assert_eq!(code, "set_up_failed", "{message}");
+    ensure!(message.contains("signature does not verify"), "{message}");
+    // TLS was made on both sides, and the set-up went on until the relay had signed.
+    let [client, relay] = between.heard.recv_timeout(PATIENCE)?;
+    let (client, relay) = (messages(&client)?, messages(&relay)?);
+    let [greeting, delivery, ..] = relay.as_slice() else { bail!("the relay said {relay:?}") };
+    ensure!(greeting.get("publicKey").is_some(), "{greeting}");
+    ensure!(delivery.get("sessionKey").is_some() && delivery.get("signature").is_some(), "{delivery}");
+    let [key, refusal] = client.as_slice() else { bail!("the client said {client:?}") };
+    ensure!(key.get("publicKey").is_some(), "{key}");
+    assert_eq!(refusal.get("status"), Some(&json!("fail")));
+    check_well(&scene.relay)
 }
 
 // REQ T5: position, direction and session are bound to every frame.

@@ -8,7 +8,7 @@ use crate::window::Window;
 
 const GREETING: &str = "우리 번호를 비교해 볼까?";
 
-// REQ A7, D1
+// REQ C4, L1
 #[test]
 fn what_is_not_confirmed_is_not_done() -> Result<()> {
     let Greeted { scene: _scene, desktop, alice, pictures, .. } = Greeted::start(GREETING)?;

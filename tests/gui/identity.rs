@@ -12,7 +12,7 @@ use crate::window::Window;
 const GREETING: &str = "안녕, 앨리스! 잘 지내지?";
 const AFTER: &str = "다시 돌아왔구나, 반가워!";
 
-// REQ A4, A5, A7, C2, D1
+// REQ A4, A5, C2, C4, L1
 #[test]
 fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Result<()> {
     let Greeted { scene, desktop, alice, bob, room, pictures } = Greeted::start(GREETING)?;
@@ -90,7 +90,7 @@ fn an_identity_is_compared_locked_away_and_brought_back_with_its_words() -> Resu
     Ok(())
 }
 
-// REQ A5, C4: whom Alice has compared shows another identity. Nothing is sent until she decides.
+// REQ C4: whom Alice has compared shows another identity. Nothing is sent until she decides.
 #[test]
 fn a_changed_identity_stops_sending_until_it_is_decided() -> Result<()> {
     // The scene holds the relay.

@@ -8,7 +8,7 @@ use crate::window::Window;
 
 const GREETING: &str = "이 글은 남아 있어야 해요.";
 
-// REQ L1, L4
+// REQ L1
 #[test]
 fn a_passphrase_is_changed_and_a_damaged_vault_is_repaired() -> Result<()> {
     let Greeted { scene: _scene, desktop, alice, pictures, .. } = Greeted::start(GREETING)?;

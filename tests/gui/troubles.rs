@@ -142,7 +142,7 @@ fn failed(window: &Window<'_>, count: usize) -> Result<()> {
     wait_for("another number of failures", || Ok((window.count(FAILED)? == count).then_some(())))
 }
 
-// REQ D1: nobody writes to the wrong one of two people because both are called the same.
+// REQ R1: nobody writes to the wrong one of two people because both are called the same.
 #[test]
 fn friends_with_one_name_have_their_ids_beside_it() -> Result<()> {
     let scene = Scene::start()?;

@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    // REQ M5
+    // REQ M1
     #[test]
     fn every_body_has_its_documented_form() {
         let (to, target) = (reference(), reference());

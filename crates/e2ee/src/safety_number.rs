@@ -76,7 +76,7 @@ mod tests {
         SafetyNumber::of((&one.account, &one.identity_key), (&two.account, &two.identity_key)).unwrap()
     }
 
-    // REQ A7
+    // REQ C4
     #[test]
     fn both_sides_see_one_number() {
         let number = of("alice", "bob");

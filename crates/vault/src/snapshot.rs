@@ -206,9 +206,11 @@ pub(crate) struct SnapshotRows {
     blocks: Vec<Block>,
 }
 
-/// Some rows that stand side by side, in order.
+/// Some rows that stand side by side. They were written in the order of their keys, but a damaged key may
+/// stand anywhere: nothing relies on the order.
 struct Block {
-    first: Vec<u8>,
+    least: Vec<u8>,
+    greatest: Vec<u8>,
     offset: u64,
     rows: u64,
 }
@@ -225,8 +227,7 @@ impl SnapshotRows {
             Err(error) => return Err(error.into()),
         }
         let mut reader = SnapshotReader::open(path)?;
-        let (mut blocks, mut last, mut skipped): (Vec<Block>, Vec<u8>, bool) =
-            (Vec::new(), Vec::new(), false);
+        let mut blocks: Vec<Block> = Vec::new();
         loop {
             let offset = reader.read;
             let key = match reader.row() {
@@ -237,28 +238,19 @@ impl SnapshotRows {
                     break;
                 }
             };
-            if key <= last {
-                // Rows were written in order: a damaged key is nobody's.
-                tracing::warn!("a row of the snapshot stands where it cannot");
-                skipped = true;
-                continue;
-            }
             match blocks.last_mut() {
-                Some(block) if !skipped && offset.saturating_sub(block.offset) < BLOCK_LENGTH => {
+                Some(block) if offset.saturating_sub(block.offset) < BLOCK_LENGTH => {
                     block.rows = block.rows.saturating_add(1);
+                    if key < block.least {
+                        block.least = key;
+                    } else if key > block.greatest {
+                        block.greatest = key;
+                    }
                 }
-                _ => blocks.push(Block { first: key.clone(), offset, rows: 1 }),
+                _ => blocks.push(Block { least: key.clone(), greatest: key, offset, rows: 1 }),
             }
-            (last, skipped) = (key, false);
         }
         Ok(Some(Self { file: Mutex::new(File::open(path)?), blocks }))
-    }
-
-    /// The blocks that may hold keys of a range.
-    fn blocks_of(&self, range: &KeyRange) -> &[Block] {
-        let from = self.blocks.partition_point(|block| block.first <= range.from).saturating_sub(1);
-        let to = self.blocks.partition_point(|block| block.first < range.to);
-        self.blocks.get(from..to).unwrap_or_default()
     }
 
     fn rows_of(&self, block: &Block) -> Result<Vec<Row>, VaultError> {
@@ -271,22 +263,28 @@ impl SnapshotRows {
 
 impl Rows for SnapshotRows {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
-        let at = self.blocks.partition_point(|block| block.first.as_slice() <= key);
-        let Some(block) = at.checked_sub(1).and_then(|at| self.blocks.get(at)) else { return Ok(None) };
-        Ok(self.rows_of(block)?.into_iter().find(|(found, _)| found == key).map(|(_, value)| value))
+        let may_hold = |block: &&Block| block.least.as_slice() <= key && key <= block.greatest.as_slice();
+        for block in self.blocks.iter().filter(may_hold) {
+            if let Some((_, value)) = self.rows_of(block)?.into_iter().find(|(found, _)| found == key) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visit<'_>) -> Result<(), VaultError> {
         if range.from >= range.to {
             return Ok(());
         }
-        let mut blocks: Vec<&Block> = self.blocks_of(range).iter().collect();
+        let may_hold = |block: &&Block| block.least < range.to && range.from <= block.greatest;
+        let mut blocks: Vec<&Block> = self.blocks.iter().filter(may_hold).collect();
         if direction == Direction::Down {
             blocks.reverse();
         }
         for block in blocks {
             let mut rows = self.rows_of(block)?;
             rows.retain(|(key, _)| range.from <= *key && *key < range.to);
+            rows.sort_unstable();
             if direction == Direction::Down {
                 rows.reverse();
             }
@@ -357,6 +355,36 @@ mod tests {
         assert_eq!(rows.get(b"a").unwrap().unwrap(), b"one");
         assert_eq!(rows.get(b"b").unwrap(), None);
         assert!(SnapshotRows::open(&folder.path().join("none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_key_takes_no_other_row_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        let mut writer = SnapshotWriter::create(&path).unwrap();
+        for n in 1..=2_000_u16 {
+            writer.row(&[&b"k"[..], &n.to_be_bytes()].concat(), &[1; 100]).unwrap();
+        }
+        writer.finish().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let row = 4 + 3 + 4 + 100;
+        for (damaged, byte) in [(1_u16, 0xff), (1_000, 0xff), (1_000, 0), (2_000, 0)] {
+            let mut flipped = bytes.clone();
+            flipped[10 + row * usize::from(damaged - 1) + 4] = byte;
+            fs::write(&path, flipped).unwrap();
+            let rows = SnapshotRows::open(&path).unwrap().unwrap();
+            for n in 1..=2_000_u16 {
+                let found = rows.get(&[&b"k"[..], &n.to_be_bytes()].concat()).unwrap();
+                assert_eq!(found.is_some(), n != damaged, "{n} {damaged}");
+            }
+            let mut count = 0;
+            rows.scan(&KeyRange::prefix(b"k"), Direction::Up, &mut |_, _| {
+                count += 1;
+                Ok(ControlFlow::Continue(()))
+            })
+            .unwrap();
+            assert_eq!(count, 1_999);
+        }
     }
 
     #[test]

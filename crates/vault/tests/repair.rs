@@ -112,7 +112,7 @@ fn copied(original: &TempDir) -> TempDir {
     folder
 }
 
-/// REQ L4: with a snapshot, nothing is lost wherever the store is damaged; and the vault can be used
+/// REQ L1: with a snapshot, nothing is lost wherever the store is damaged; and the vault can be used
 /// on, opened again and rotated.
 #[test]
 fn a_damaged_store_is_put_together_from_its_snapshot() {
@@ -405,7 +405,7 @@ fn opens_on_a_full_disk() {
     }
 }
 
-/// REQ L4: a vault that cannot be opened since no file may grow is not damaged, and it is as it was.
+/// REQ L1: a vault that cannot be opened since no file may grow is not damaged, and it is as it was.
 #[cfg(unix)]
 #[test]
 fn an_opening_on_a_full_disk_says_so() {
@@ -456,7 +456,7 @@ fn fills_the_disk() {
     }
 }
 
-/// REQ L4: no file may grow any more, as on a full disk: the commit says so, and after that, with
+/// REQ L1: no file may grow any more, as on a full disk: the commit says so, and after that, with
 /// room again, everything is there that was acknowledged. A limit for one process stands for the
 /// disk: it needs no rights, and gives the same refusal at the same calls.
 #[cfg(unix)]

@@ -4,7 +4,7 @@ use super::relay::Traffic;
 use super::*;
 use crate::Outcome;
 
-// REQ T6: the control for all that follows: a middle that changes nothing is not noticed, and it
+// REQ C4, M1: the control for all that follows: a middle that changes nothing is not noticed, and it
 // learns no text although it reads everything that passes.
 #[test]
 fn a_relay_that_reads_everything_reads_no_text() -> Outcome {

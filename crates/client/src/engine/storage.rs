@@ -107,6 +107,10 @@ impl Engine {
         for (room, id) in &unwritten {
             changes.remove_outbox(room, id);
         }
-        self.commit(changes).await
+        let dropped = self.commit(changes).await;
+        if dropped.is_err() {
+            unwritten.into_iter().for_each(|(room, id)| self.store.note_unwritten(room, id));
+        }
+        dropped
     }
 }

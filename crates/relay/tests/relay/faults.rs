@@ -242,7 +242,7 @@ async fn an_oversized_frame_ends_the_connection_and_no_other() {
     relay.stop().await;
 }
 
-// REQ S2
+// REQ S5
 #[tokio::test]
 async fn more_connections_than_allowed_wait_their_turn() {
     let relay = TestRelay::start_with(|config| config.limits.connections = 1).await;

@@ -158,7 +158,7 @@ async fn bytes_that_are_no_http_get_a_clear_answer() {
     relay.stop().await;
 }
 
-// REQ D1
+// REQ D2
 #[tokio::test]
 async fn the_page_of_an_invitation_runs_nothing_foreign_and_tells_no_more_than_the_link() {
     let relay = TestRelay::start_with(|config| config.name = "<script>alert(1)</script>".to_owned()).await;

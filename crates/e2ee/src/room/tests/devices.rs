@@ -1,5 +1,7 @@
 //! Devices that come, go, are away, or are put back to an earlier state.
 
+mod copied;
+
 use super::*;
 use crate::first_device_list;
 
