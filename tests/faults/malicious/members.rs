@@ -1,7 +1,11 @@
 //! A member who works together with the relay: what is signed is signed by somebody who may, and
 //! there is still something wrong with it.
 
+use std::time::Instant;
+
+use anyhow::ensure;
 use mildam_e2ee::records::{ClientMessageId, MessageHeader, Receipt, ReceiptKind};
+use mildam_tests::PATIENCE;
 
 use super::hand::Hand;
 use super::*;
@@ -117,6 +121,42 @@ fn lines_of_a_history_have_ids_of_their_own() -> Outcome {
         lines.iter().map(|line| line.get("id").map(Value::to_string)).collect();
     assert_eq!(ids.len(), lines.len(), "{lines:?}");
     Ok(())
+}
+
+// REQ M2: a receipt that overtakes what it is about counts once that is there.
+#[test]
+fn a_receipt_that_comes_early_is_kept() -> Outcome {
+    let stage = Stage::start()?;
+    let ([alice, bob, carol], room) = stage.group()?;
+    let mut listener = alice.listen()?;
+    say(&alice, &room, "둘")?;
+    let own = listener.wait_text("둘")?;
+    let own = own.get("id").and_then(Value::as_str).context("an id")?.to_owned();
+    let held = Arc::new(Mutex::new(None));
+    let hold = Arc::clone(&held);
+    let rule = stage.middle.rule(move |traffic| {
+        if traffic.account != "alice" || traffic.kind != Kind::Push || traffic.name != "log" {
+            return Fate::Pass;
+        }
+        lock(&hold).get_or_insert_with(|| traffic.data.clone());
+        Fate::Withhold
+    });
+    say(&bob, &room, "셋")?;
+    // All that Carol has to say of it stands in one receipt, for the last entry.
+    carol.done(&["sync"])?;
+    let of_carol = |traffic: &Traffic| {
+        let receipt = traffic.data.pointer("/receipt/account").and_then(Value::as_str);
+        traffic.account == "alice" && traffic.kind == Kind::Push && receipt == Some("carol")
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while stage.middle.seen(of_carol).is_empty() || lock(&held).is_none() {
+        ensure!(Instant::now() < deadline, "the receipt did not come before the entry");
+        std::thread::yield_now();
+    }
+    stage.middle.lift(rule);
+    let entry = lock(&held).take().context("an entry was held back")?;
+    stage.middle.push("alice", "log", entry)?;
+    listener.wait_state(&own, "delivered")
 }
 
 // REQ M2: a receipt counts if its device has signed it for this room, this place and this log.
