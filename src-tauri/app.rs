@@ -1,9 +1,10 @@
 //! The app: one client, opened when the vault is unlocked.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
+use mildam_cli::Host;
 use mildam_client::{Client, Error, Unlock, UnlockKind};
 use serde::Serialize;
 use tauri::{AppHandle, Emitter, Manager};
@@ -64,10 +65,32 @@ pub(crate) enum Gate {
     NewPassphrase,
 }
 
+/// A vault that is open.
+struct Opened {
+    /// Carries out `mildam` commands of the same account. It ends before the client does.
+    host: Option<Host>,
+    client: Client,
+}
+
+impl Opened {
+    fn new(app: &AppHandle, home: &Path, client: Client) -> Self {
+        let host = Host::start(home, client.clone());
+        if let Err(error) = &host {
+            tracing::warn!(%error, "commands beside the window have to wait until it is closed");
+        }
+        Self { host: host.ok(), client: forwarding(app, client) }
+    }
+
+    async fn shut_down(self) {
+        drop(self.host);
+        self.client.shut_down().await;
+    }
+}
+
 /// The state behind the commands.
 pub(crate) struct Shell {
     home: PathBuf,
-    client: Mutex<Option<Client>>,
+    opened: Mutex<Option<Opened>>,
     /// The passphrase that the app was started with, until it is used.
     passphrase: std::sync::Mutex<Option<Zeroizing<String>>>,
     /// Held by whoever asks the person something outside the web view.
@@ -80,7 +103,7 @@ impl Shell {
     fn new(home: PathBuf, link: Option<String>, passphrase: Option<Zeroizing<String>>) -> Self {
         Self {
             home,
-            client: Mutex::new(None),
+            opened: Mutex::new(None),
             passphrase: std::sync::Mutex::new(passphrase),
             asking: Mutex::new(()),
             link: std::sync::Mutex::new(link),
@@ -105,12 +128,13 @@ impl Shell {
 
     /// The client.
     pub(crate) async fn client(&self) -> Result<Client, CommandError> {
-        self.client.lock().await.clone().ok_or_else(CommandError::locked)
+        let opened = self.opened.lock().await;
+        opened.as_ref().map(|opened| opened.client.clone()).ok_or_else(CommandError::locked)
     }
 
     /// Opens the vault without asking, if that can be done.
     pub(crate) async fn boot(&self, app: &AppHandle) -> Result<Gate, CommandError> {
-        if self.client.lock().await.is_some() {
+        if self.opened.lock().await.is_some() {
             return Ok(Gate::Open);
         }
         let given = self.passphrase.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -131,21 +155,21 @@ impl Shell {
 
     /// Opens the vault and begins to forward events.
     pub(crate) async fn open(&self, app: &AppHandle, unlock: Unlock) -> Result<(), CommandError> {
-        let mut slot = self.client.lock().await;
-        if slot.is_some() {
+        let mut opened = self.opened.lock().await;
+        if opened.is_some() {
             return Ok(());
         }
-        *slot = Some(forwarding(app, Client::open(&self.home, unlock).await?));
+        *opened = Some(Opened::new(app, &self.home, Client::open(&self.home, unlock).await?));
         Ok(())
     }
 
     /// Closes the vault, puts together what can be read of it, and opens that.
     pub(crate) async fn repair(&self, app: &AppHandle, unlock: Unlock) -> Result<(), CommandError> {
-        let mut slot = self.client.lock().await;
-        if let Some(client) = slot.take() {
-            client.shut_down().await;
+        let mut opened = self.opened.lock().await;
+        if let Some(before) = opened.take() {
+            before.shut_down().await;
         }
-        *slot = Some(forwarding(app, Client::repair(&self.home, unlock).await?.0));
+        *opened = Some(Opened::new(app, &self.home, Client::repair(&self.home, unlock).await?.0));
         Ok(())
     }
 
@@ -154,7 +178,7 @@ impl Shell {
         mildam_client::unlock_kind(&self.home)
     }
 
-    /// Closes the vault until the passphrase is given again. Keys and texts leave memory with it.
+    /// Closes the vault until the passphrase is given again.
     pub(crate) async fn lock(&self) -> Result<Gate, CommandError> {
         if self.protection() != Some(UnlockKind::Passphrase) {
             return Err(CommandError::new("no_passphrase", "There is no passphrase to unlock with."));
@@ -164,8 +188,8 @@ impl Shell {
     }
 
     async fn shut_down(&self) {
-        if let Some(client) = self.client.lock().await.take() {
-            client.shut_down().await;
+        if let Some(opened) = self.opened.lock().await.take() {
+            opened.shut_down().await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The windows, as people use them. Run by `cargo xtask test`, on a desktop that nobody sees.
 
+mod beside;
 mod confirmation;
 mod desktop;
 mod greeted;

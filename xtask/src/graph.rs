@@ -20,7 +20,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("mildam-client", &["mildam-protocol", "mildam-e2ee", "mildam-vault", "mildam-records"]),
     ("mildam-relay", &["mildam-protocol", "mildam-records"]),
     ("mildam-cli", &["mildam-client"]),
-    ("mildam", &["mildam-client"]),
+    ("mildam", &["mildam-client", "mildam-cli"]),
     ("mildam-fuzz", &["mildam-records", "mildam-protocol", "mildam-e2ee", "mildam-vault"]),
     ("mildam-tests", &[]),
     ("xtask", &["mildam-tests"]),

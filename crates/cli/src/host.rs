@@ -2,14 +2,17 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use interprocess::local_socket::tokio::Stream;
 use mildam_client::Client;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::Mutex;
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 
 use crate::args::Args;
@@ -25,6 +28,52 @@ const MAX_GUESTS: usize = 16;
 const GUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait when nobody can be let in, as when there are too many open files.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Carries out commands of other processes in a thread of its own, until it is dropped: for a program that has
+/// the vault open and other things to do.
+pub struct Host {
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    /// Begins, for the account in this folder. The client has its vault open.
+    ///
+    /// # Errors
+    /// If no thread can be started. Where no socket can be made, that is logged, and nobody is let in.
+    pub fn start(home: &Path, client: Client) -> io::Result<Self> {
+        let (home, stop) = (home.to_owned(), Arc::new(Notify::new()));
+        let stopped = Arc::clone(&stop);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let work = move || {
+            let serving = async {
+                let socket = HostSocket::open(&home);
+                if let Err(error) = &socket {
+                    tracing::warn!(%error, "other commands of this account have to wait until this ends");
+                }
+                tokio::select! {
+                    () = stopped.notified() => {}
+                    never = serve(socket.as_ref().ok(), &client) => match never {},
+                }
+            };
+            LocalSet::new().block_on(&runtime, serving);
+            // What a command still does on another thread is not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("host".to_owned()).spawn(work)?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
 
 /// Lets guests in, for ever. Without a socket there are none.
 pub(crate) async fn serve(socket: Option<&HostSocket>, client: &Client) -> Infallible {
