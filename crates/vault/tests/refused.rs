@@ -1,5 +1,6 @@
 //! A disk that refuses: every write, sync, rename and open of a vault's life is refused in turn, once and from
-//! then on, by `strace`, which answers the system call in the kernel's place. The store is the real one.
+//! then on, by `strace`, which answers the system call in the kernel's place; and no file may grow beyond a size,
+//! for many sizes, so that writes are cut short. The store is the real one.
 //!
 //! The process whose calls are refused is this test binary itself, asked to run one ignored test. It tells by
 //! a socket what was acknowledged: its other output may be refused as well.
@@ -133,14 +134,30 @@ struct Life {
 }
 
 fn live_refused(folder: &Path, calls: &str, error: &str, when: &str) -> Life {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let trace = folder.with_extension("trace");
-    // Nothing may hang, whatever is refused.
-    let output = Command::new("timeout")
+    let mut command = Command::new("timeout");
+    command
         .args(["120", "strace", "--follow-forks", "--output"])
         .arg(&trace)
         .arg(format!("--trace={calls}"))
-        .arg(format!("--inject={calls}:error={error}:when={when}"))
+        .arg(format!("--inject={calls}:error={error}:when={when}"));
+    let mut life = run_life(command, folder);
+    life.refused = fs::read_to_string(&trace).unwrap().contains("(INJECTED)");
+    life
+}
+
+/// A life in which no file may have more than so many bytes.
+fn live_limited(folder: &Path, bytes: usize) -> Life {
+    let mut command = Command::new("timeout");
+    let limit = format!("trap '' XFSZ; exec prlimit --fsize={bytes} \"$0\" \"$@\"");
+    command.args(["120", "sh", "-c", &limit]);
+    run_life(command, folder)
+}
+
+/// Lives in a process that another command starts. Nothing may hang, whatever is refused.
+fn run_life(mut command: Command, folder: &Path) -> Life {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let output = command
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "lives_once", "--ignored", "--nocapture"])
         .env(FOLDER, folder)
@@ -158,10 +175,9 @@ fn live_refused(folder: &Path, calls: &str, error: &str, when: &str) -> Life {
             Err(_) => end = Some(word),
         }
     }
-    assert_ne!(output.status.code(), Some(124), "{calls} {error} when={when}: it hangs");
-    let refused = fs::read_to_string(&trace).unwrap().contains("(INJECTED)");
+    assert_ne!(output.status.code(), Some(124), "{command:?}: it hangs");
     let said = [output.stdout, output.stderr].concat();
-    Life { refused, acknowledged, end, said: String::from_utf8_lossy(&said).into_owned() }
+    Life { refused: false, acknowledged, end, said: String::from_utf8_lossy(&said).into_owned() }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -175,6 +191,20 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// What became of a life: it ended with a reason that a person can be told, and everything is there that was
+/// acknowledged, and can be written on.
+fn check_life(folder: &Path, life: &Life, lines: u64, place: &str) {
+    let codes = ["done", "disk_full", "disk_failed"];
+    assert!(life.end.as_deref().is_none_or(|end| codes.contains(&end)), "{place}");
+    let vault = open(folder).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let last = last_line(&vault);
+    let least = life.acknowledged.max(lines);
+    assert!(last == least || last == least + 1, "{last} lines, {least} acknowledged, {place}");
+    commit(&vault, last + 1).unwrap();
+    vault.rotate(9).unwrap();
+    assert_eq!(last_line(&vault), last + 1, "{place}");
 }
 
 /// Refuses the first call, then the second, until there is none left, each in the life of a new vault and
@@ -203,18 +233,8 @@ fn refuse_each(calls: &str, error: &str, from_then_on: bool) {
                 assert_eq!(life.end.as_deref(), Some("done"), "{place}");
                 break;
             }
-            let codes = ["done", "disk_full", "disk_failed"];
-            assert!(life.end.as_deref().is_none_or(|end| codes.contains(&end)), "{place}");
             ended += usize::from(life.end.as_deref().is_some_and(|end| end != "done"));
-            let vault = open(&folder).unwrap_or_else(|error| panic!("{place}: {error}"));
-            let last = last_line(&vault);
-            let least = life.acknowledged.max(lines);
-            assert!(last == least || last == least + 1, "{last} lines, {least} acknowledged, {place}");
-            // It can be written on.
-            commit(&vault, last + 1).unwrap();
-            vault.rotate(9).unwrap();
-            assert_eq!(last_line(&vault), last + 1, "{place}");
-            drop(vault);
+            check_life(&folder, &life, lines, &place);
             fs::remove_dir_all(&folder).unwrap();
         }
         assert!(number > 3, "{calls} were hardly called");
@@ -247,4 +267,29 @@ fn any_rename_or_removal_that_fails_once_loses_nothing() {
 #[test]
 fn any_file_that_cannot_be_opened_once_loses_nothing() {
     refuse_each("openat", "EMFILE", false);
+}
+
+// REQ L1: writes that are cut short wherever the room ends.
+#[test]
+fn a_disk_with_room_for_any_part_loses_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let lived = work.path().join("lived");
+    let vault = open(&lived).unwrap();
+    for seq in 1..=3 {
+        commit(&vault, seq).unwrap();
+    }
+    drop(vault);
+    let (mut ended, mut done) = (0, 0);
+    // The store has 150 KB before, and three times as much after a life.
+    for bytes in (0..600).step_by(12).map(|kib| kib * 1024 + 7) {
+        let folder = work.path().join(bytes.to_string());
+        copy(&lived, &folder);
+        let life = live_limited(&folder, bytes);
+        let place = format!("{bytes} bytes: {:?}\n{}", life.end, life.said);
+        let is_done = life.end.as_deref() == Some("done");
+        (ended, done) = (ended + usize::from(!is_done), done + usize::from(is_done));
+        check_life(&folder, &life, 3, &place);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    assert!(ended > 10 && done > 0, "{ended} lives ended, {done} did not");
 }

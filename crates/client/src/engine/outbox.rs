@@ -33,7 +33,9 @@ impl Engine {
         };
         for row in waiting {
             let room = row.room;
-            let behind = |open: &OpenRoom| open.differs == Some(Differs::Behind);
+            // It would be refused. Once another room has taken its place, it fails instead.
+            let behind =
+                |open: &OpenRoom| open.differs == Some(Differs::Behind) && open.meta.replaced_by.is_none();
             if held.contains(&room) || Self::gave_up(&row) || self.rooms.get(&room).is_some_and(behind) {
                 continue;
             }
