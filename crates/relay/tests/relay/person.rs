@@ -1,6 +1,7 @@
 //! People with real keys: what the relay stores of them is what it will store of users.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use ed25519_dalek::{Signer, SigningKey};
 use mildam_e2ee::recovery::WordLanguage;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::relay::{TestRelay, kept, now, rng, server_key};
+use crate::relay::{TestRelay, now, rng, server_key};
 
 pub const NOW: u64 = 1_700_000_000_000;
 
@@ -37,7 +38,7 @@ pub fn password(name: &str) -> String {
     format!("correct horse battery {name}")
 }
 
-/// Keys of a person, made once.
+/// Keys of a person, made once in a run.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     secrets: Bytes,
@@ -48,10 +49,11 @@ struct Kept {
 
 impl Kept {
     fn of(name: &str) -> Self {
+        // Whoever has a name has its keys, all through a run. Those of another run may be anybody's now.
+        static MADE: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || serde_json::to_vec(&Self::make(account(name))).unwrap();
-        // Prekeys go out of use with time, by the relay's clock: these are made anew now and then.
-        let month = now() / (30 * 24 * 60 * 60 * 1_000);
-        serde_json::from_slice(&kept(&format!("{name}-{month}.json"), make)).unwrap()
+        serde_json::from_slice(made.entry(name.to_owned()).or_insert_with(make)).unwrap()
     }
 
     fn make(account: AccountId) -> Self {

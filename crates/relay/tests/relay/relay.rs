@@ -28,25 +28,10 @@ pub fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// RSA keys take seconds; they are made once and kept where cargo lets tests keep things.
-pub fn kept(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if let Ok(bytes) = std::fs::read(&path) {
-        return bytes;
-    }
-    let bytes = make();
-    let new = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    std::fs::write(new.path(), &bytes).unwrap();
-    new.persist(&path).unwrap();
-    bytes
-}
-
 /// A server key in PKCS#8 DER.
 pub fn server_key() -> &'static [u8] {
     static KEY: OnceLock<Vec<u8>> = OnceLock::new();
-    KEY.get_or_init(|| {
-        kept("server-key.der", || ServerKey::generate(&mut rng()).unwrap().to_pkcs8().unwrap().to_vec())
-    })
+    KEY.get_or_init(|| ServerKey::generate(&mut rng()).unwrap().to_pkcs8().unwrap().to_vec())
 }
 
 /// A relay's clock that a test sets forward. It begins at the present time and stands still.
