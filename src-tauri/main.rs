@@ -7,7 +7,6 @@ mod commands;
 mod confirm;
 mod links;
 mod options;
-mod passphrase;
 mod question;
 mod window;
 
@@ -16,7 +15,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // First of all, while there is one thread only.
-    let passphrase = match passphrase::take() {
+    let passphrase = match mildam_cli::take_passphrase() {
         Ok(passphrase) => passphrase,
         Err(message) => {
             complain(&message);

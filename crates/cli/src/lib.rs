@@ -12,6 +12,7 @@ mod input;
 mod key;
 mod listen;
 mod output;
+mod passphrase;
 mod printer;
 mod run;
 mod socket;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use clap::Parser;
 
 pub use host::Host;
+pub use passphrase::take_passphrase;
 
 /// How long to wait, at the end, for what a thread still writes.
 const LAST_WRITES: Duration = Duration::from_secs(5);

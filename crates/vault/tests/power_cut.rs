@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+mod common;
 mod lives;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lives::{Life, check_life, commit, copy, open, run_life};
+use common::copy;
+use lives::{Life, check_life, commit, open, run_life};
 use mildam_vault::Vault;
 
 const CALLS: &str = "openat,write,pwrite64,lseek,ftruncate,fallocate,fsync,fdatasync,rename,renameat,\

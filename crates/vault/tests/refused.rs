@@ -5,13 +5,15 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod common;
 mod lives;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use lives::{Life, check_life, commit, copy, open, run_life};
+use common::copy;
+use lives::{Life, check_life, commit, open, run_life};
 
 /// A life in which calls are refused, and whether there was such a call.
 fn live_refused(folder: &Path, calls: &str, error: &str, when: &str) -> (Life, bool) {

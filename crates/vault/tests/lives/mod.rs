@@ -1,7 +1,6 @@
 //! The life of a vault in a process of its own: this very test binary, asked to run one ignored test. It tells
 //! by a socket what was acknowledged, since its other output may be refused.
 
-use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -148,19 +147,6 @@ pub fn run_life(mut command: Command, folder: &Path) -> Life {
     assert_ne!(output.status.code(), Some(124), "{command:?}: it hangs");
     let said = [output.stdout, output.stderr].concat();
     Life { acknowledged, end, said: String::from_utf8_lossy(&said).into_owned() }
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// What became of a life: it ended with a reason that a person can be told, and everything is there that was

@@ -1,17 +1,17 @@
-//! The passphrase that the app is started with, for scripts and demonstrations.
+//! The passphrase that a program is started with, for scripts and demonstrations.
 
 use zeroize::Zeroizing;
 
 const VARIABLE: &str = "MILDAM_PASSPHRASE";
 
 /// Takes the passphrase out of the environment, so that no program inherits it that this one starts, such as
-/// those of the web view, and nobody finds it in `/proc`.
+/// those of a web view, and nobody finds it in `/proc`.
 ///
 /// To be called in `main` before anything else: no other thread may run yet.
 ///
 /// # Errors
 /// In words, if the variable is set but is no passphrase. That is an accident, of a script or a compose file.
-pub(crate) fn take() -> Result<Option<Zeroizing<String>>, String> {
+pub fn take_passphrase() -> Result<Option<Zeroizing<String>>, String> {
     let Some(value) = std::env::var_os(VARIABLE) else { return Ok(None) };
     erase();
     match value.into_string().map(Zeroizing::new) {
