@@ -2,7 +2,7 @@ import { flushSync, mount, unmount } from 'svelte'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 
 import App from './App.svelte'
-import type { ClientState, Event, RecoveryWordsView } from './lib/backend/views'
+import type { ClientState, RecoveryWordsView } from './lib/backend/views'
 import { i18n } from './lib/i18n/i18n.svelte'
 import { messenger } from './lib/state/messenger.svelte'
 import { clientState } from './test/views'
@@ -17,24 +17,20 @@ const pending = (words_pending: boolean): ClientState => {
   return { ...client, account: { ...client.account!, words_pending } }
 }
 
-const backend = vi.hoisted(() => ({
-  tell: (() => {}) as (event: Event) => void,
-  listen: (tell: (event: Event) => void) => {
-    backend.tell = tell
-    return Promise.resolve(() => {})
-  },
-  listenLinks: () => Promise.resolve(() => {}),
-  takeInvitation: () => Promise.resolve(null),
-  boot: () => Promise.resolve('open'),
-  lock: () => Promise.resolve('passphrase'),
-  state: vi.fn(),
-  friends: () => Promise.resolve({ friends: [], incoming: [], outgoing: [] }),
-  rooms: () => Promise.resolve([]),
-  presence: () => Promise.resolve({ visible: true, online: [] }),
-  recoveryWords: vi.fn(),
-  confirmRecoveryWords: vi.fn(),
-  signUp: vi.fn(),
-}))
+const backend = await vi.hoisted(async () => {
+  const { standIn } = await import('./test/backend')
+  return standIn({
+    boot: () => Promise.resolve('open'),
+    lock: () => Promise.resolve('passphrase'),
+    state: vi.fn(),
+    friends: () => Promise.resolve({ friends: [], incoming: [], outgoing: [] }),
+    rooms: () => Promise.resolve([]),
+    presence: () => Promise.resolve({ visible: true, online: [] }),
+    recoveryWords: vi.fn(),
+    confirmRecoveryWords: vi.fn(),
+    signUp: vi.fn(),
+  })
+})
 vi.mock('./lib/backend/tauri', () => ({ backend }))
 
 let app: ReturnType<typeof mount>

@@ -2,26 +2,21 @@ import { flushSync, mount, unmount } from 'svelte'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 
 import { clientState, roomView } from '../../test/views'
-import type { AccountView, ClientState, Event } from '../backend/views'
+import type { AccountView, ClientState } from '../backend/views'
 import { i18n } from '../i18n/i18n.svelte'
 import { messenger } from '../state/messenger.svelte'
 import MainView from '../views/MainView.svelte'
 
-const backend = vi.hoisted(() => ({
-  tell: (() => {}) as (event: Event) => void,
-  listen: (tell: (event: Event) => void) => {
-    backend.tell = tell
-    return Promise.resolve(() => {})
-  },
-  listenLinks: () => Promise.resolve(() => {}),
-  takeInvitation: () => Promise.resolve(null),
-  boot: () => Promise.resolve('passphrase'),
-  history: () => Promise.resolve({ messages: [], more: false }),
-  typing: () => Promise.resolve(),
-  reconnect: vi.fn(),
-  dismiss: vi.fn(),
-  send: vi.fn(),
-}))
+const backend = await vi.hoisted(async () => {
+  const { standIn } = await import('../../test/backend')
+  return standIn({
+    history: () => Promise.resolve({ messages: [], more: false }),
+    typing: () => Promise.resolve(),
+    reconnect: vi.fn(),
+    dismiss: vi.fn(),
+    send: vi.fn(),
+  })
+})
 vi.mock('../backend/tauri', () => ({ backend }))
 
 // Text areas have no layout here, and so no line height.

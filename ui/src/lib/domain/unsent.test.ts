@@ -2,26 +2,21 @@ import { flushSync, mount, tick, unmount } from 'svelte'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 
 import { clientState, messageView, roomView } from '../../test/views'
-import type { Event, MessageView, RoomView } from '../backend/views'
+import type { MessageView, RoomView } from '../backend/views'
 import { i18n } from '../i18n/i18n.svelte'
 import { messenger } from '../state/messenger.svelte'
 import MainView from '../views/MainView.svelte'
 import RoomRow from './RoomRow.svelte'
 
-const backend = vi.hoisted(() => ({
-  tell: (() => {}) as (event: Event) => void,
-  lines: [] as MessageView[],
-  listen: (tell: (event: Event) => void) => {
-    backend.tell = tell
-    return Promise.resolve(() => {})
-  },
-  listenLinks: () => Promise.resolve(() => {}),
-  takeInvitation: () => Promise.resolve(null),
-  boot: () => Promise.resolve('passphrase'),
-  history: () => Promise.resolve({ messages: [...backend.lines], more: false }),
-  retrySend: vi.fn(),
-  discardSend: vi.fn(),
-}))
+const backend = await vi.hoisted(async () => {
+  const { standIn } = await import('../../test/backend')
+  return standIn({
+    lines: [] as MessageView[],
+    history: () => Promise.resolve({ messages: [...backend.lines], more: false }),
+    retrySend: vi.fn(),
+    discardSend: vi.fn(),
+  })
+})
 vi.mock('../backend/tauri', () => ({ backend }))
 
 // Text areas have no layout here, and so no line height.

@@ -1,19 +1,12 @@
 import { beforeEach, expect, test, vi } from 'vitest'
 
 import { clientState, messageView, roomView } from '../../test/views'
-import type { Event } from '../backend/views'
 import { Conversation, messenger } from './messenger.svelte'
 
-const backend = vi.hoisted(() => ({
-  tell: (() => {}) as (event: Event) => void,
-  listen: (tell: (event: Event) => void) => {
-    backend.tell = tell
-    return Promise.resolve(() => {})
-  },
-  listenLinks: () => Promise.resolve(() => {}),
-  takeInvitation: () => Promise.resolve(null),
-  boot: () => Promise.resolve('passphrase'),
-}))
+const backend = await vi.hoisted(async () => {
+  const { standIn } = await import('../../test/backend')
+  return standIn({})
+})
 vi.mock('../backend/tauri', () => ({ backend }))
 
 beforeEach(async () => {
