@@ -9,6 +9,7 @@ mod friends;
 mod outbox;
 mod presence;
 mod put_off;
+mod retry;
 mod rooms;
 mod server_key;
 mod storage;
@@ -44,8 +45,8 @@ use crate::store::{self, AccountSlot, Contacts, RoomMeta, SessionSlot, Store};
 use crate::times;
 use crate::wire::Wire;
 use put_off::{PutOff, Step};
-use storage::Retry;
-use tend::{SnapshotTries, TEND_EVERY};
+use retry::Retry;
+use tend::TEND_EVERY;
 
 /// How long a job waits for a connection before it says that there is none.
 const CONNECT_LIMIT: Duration = Duration::from_secs(12);
@@ -270,7 +271,7 @@ pub(crate) struct Engine {
     fault: watch::Receiver<Option<Error>>,
     /// When it is tried again.
     reopening: Retry,
-    snapshots: SnapshotTries,
+    snapshots: Retry,
 }
 
 /// Everything that the engine keeps in memory, as it lies in the vault.
@@ -348,8 +349,8 @@ impl Engine {
             receipts_due: BTreeMap::new(),
             early_receipts: BTreeMap::new(),
             fault,
-            reopening: Retry::default(),
-            snapshots: SnapshotTries::default(),
+            reopening: storage::reopening(),
+            snapshots: tend::snapshots(),
         };
         Ok((engine, server_out, standing_out))
     }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mildam_vault::Changes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Engine;
 use super::put_off::Step;
+use super::retry::Retry;
 use crate::error::Error;
 
 /// After so long it is tried whether the vault can be written again.
@@ -14,26 +15,9 @@ const FIRST: Duration = Duration::from_secs(2);
 /// The pause doubles up to this.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// When something is tried again, later each time.
-#[derive(Debug, Default)]
-pub(super) struct Retry {
-    at: Option<Instant>,
-    pause: Duration,
-}
-
-impl Retry {
-    /// Returns when it is time; never if nothing is to be tried.
-    pub(super) async fn due(&self) {
-        match self.at {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn later(&mut self, now: Instant) {
-        self.pause = (self.pause * 2).clamp(FIRST, LONGEST);
-        self.at = Some(now + self.pause);
-    }
+/// When it is tried again.
+pub(super) const fn reopening() -> Retry {
+    Retry::new(FIRST, LONGEST)
 }
 
 impl Engine {
@@ -47,7 +31,7 @@ impl Engine {
     pub(super) async fn on_fault(&mut self) {
         let fault = self.fault.borrow_and_update().clone();
         if let Some(error) = &fault
-            && self.reopening.at.is_none()
+            && !self.reopening.is_set()
         {
             tracing::error!(code = error.code(), "nothing can be stored at the moment");
             self.reopening.later(Instant::now());
@@ -80,7 +64,7 @@ impl Engine {
             return;
         }
         tracing::info!("everything can be stored again");
-        self.reopening = Retry::default();
+        self.reopening.reset();
         self.load_anew().await;
         if let Err(error) = self.drop_unwritten().await {
             tracing::error!(code = error.code(), "the outbox was not tidied");

@@ -505,6 +505,7 @@ fn name_of(hash: &Hash) -> ClientMessageId {
 impl OpenRoom {
     /// Brings what is shown of the room up to its state and its new lines.
     pub(super) fn refresh(&mut self, new: &[MessageView], own: &AccountId, contacts: &Contacts) {
+        self.meta.beyond_repair = self.is_beyond_repair(contacts);
         let meta = &mut self.meta;
         if let Some(kind) = self.room.kind() {
             meta.kind = kind;
@@ -517,7 +518,6 @@ impl OpenRoom {
         }
         let differs = self.differs.map(Differs::code);
         meta.blocked = self.room.blocked().or(differs).map(str::to_owned);
-        meta.beyond_repair = self.differs.is_some() || self.room.is_beyond_repair(contacts);
         for line in new {
             let others_text =
                 line.from != own.as_str() && matches!(line.content, MessageContent::Text { .. });

@@ -8,6 +8,7 @@ use mildam_protocol::records::RoomId;
 use mildam_vault::{Changes, Slot};
 use tokio::time::Instant;
 
+use super::retry::Retry;
 use super::{Engine, OpenRoom, Own};
 use crate::error::Error;
 use crate::model::Notice;
@@ -25,25 +26,8 @@ const SNAPSHOT_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_SNAPSHOT_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When a snapshot may be tried: one that does not fit costs as much as one that does.
-#[derive(Debug, Default)]
-pub(super) struct SnapshotTries {
-    not_before: Option<Instant>,
-    pause: Duration,
-}
-
-impl SnapshotTries {
-    fn may_try(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|at| now >= at)
-    }
-
-    fn note(&mut self, written: bool, now: Instant) {
-        if written {
-            *self = Self::default();
-        } else {
-            self.pause = (self.pause * 2).clamp(SNAPSHOT_PAUSE, LONGEST_SNAPSHOT_PAUSE);
-            self.not_before = Some(now + self.pause);
-        }
-    }
+pub(super) const fn snapshots() -> Retry {
+    Retry::new(SNAPSHOT_PAUSE, LONGEST_SNAPSHOT_PAUSE)
 }
 
 impl Own {
@@ -212,7 +196,10 @@ impl Engine {
         let mut tended = self.store.read(move |vault| Ok(store::rotate(vault, now, rotate_after)?)).await;
         if tended.is_ok() && self.snapshots.may_try(Instant::now()) {
             tended = self.store.read(|vault| Ok(store::keep_snapshot(vault)?)).await;
-            self.snapshots.note(tended.is_ok(), Instant::now());
+            match tended {
+                Ok(()) => self.snapshots.reset(),
+                Err(_) => self.snapshots.later(Instant::now()),
+            }
         }
         if tended.as_ref().is_err_and(|error| error.code() == "vault_damaged") {
             self.tell_of(Notice::VaultDamaged).await;
