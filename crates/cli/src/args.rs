@@ -12,9 +12,9 @@ use crate::output::Failure;
 ///
 /// The vault's passphrase comes from MILDAM_PASSPHRASE or, without it, from the system's keyring.
 /// Exit codes: 0 done, 1 refused, 2 usage, 3 offline, 4 the disk is full or failing, or what is stored is
-/// damaged. A message that waits for a connection is done:
-/// it says so, and goes out later. While `mildam listen` or `mildam bot` runs, the other commands of the
-/// same account are carried out there, and answer as ever.
+/// damaged. A message that waits for a connection is done: it says so, and goes out later. While
+/// `mildam listen` or `mildam bot` runs, the other commands of the same account are carried out there, and
+/// answer as ever.
 #[derive(Parser)]
 #[command(name = "mildam", version)]
 pub(crate) struct Args {

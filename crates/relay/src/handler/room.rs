@@ -52,22 +52,23 @@ pub(super) async fn create(
         Change::Created { replaces, .. } => replaces.map(|replaced| replaced.room),
         _ => None,
     };
-    let before = match &other {
+    let direct = match &other {
         Some(other) => tx.direct_room(own, other).await?,
         None => None,
     };
-    match before {
+    match direct {
         Some(room) if replaced != Some(room) => return done(&made(room, false)),
         None if replaced.is_some() && other.is_some() => {
             return Err(Refusal::new(Code::NotFound, "there is no such room to replace").into());
         }
         _ => {}
     }
+    let before = match &replaced {
+        Some(room) => tx.membership(room).await?.filter(|before| before.member(own).is_some()),
+        None => None,
+    };
     for member in membership.members() {
-        let same_company = match &replaced {
-            Some(room) => is_present(tx, room, own).await? && is_present(tx, room, &member.account).await?,
-            None => false,
-        };
+        let same_company = before.as_ref().is_some_and(|before| before.member(&member.account).is_some());
         check_newcomer(tx, &scene, member, same_company).await?;
     }
     let mut head = RoomRow {
@@ -267,12 +268,8 @@ async fn check_change_signature(tx: &mut dyn Transaction, change: &RoomChange) -
 }
 
 /// Checks that an account may come into a room: it exists under the signed identity, is a friend
-/// of the actor, and is not in too many rooms.
-async fn is_present(tx: &mut dyn Transaction, room: &RoomId, account: &AccountId) -> Result<bool, Rejection> {
-    Ok(tx.membership(room).await?.is_some_and(|membership| membership.member(account).is_some()))
-}
-
-/// Whoever was in the same room before need not be a friend in the one that takes its place.
+/// of the actor, and is not in too many rooms. Whoever was in the same room before (`same_company`) need
+/// not be a friend in the one that takes its place.
 async fn check_newcomer(
     tx: &mut dyn Transaction,
     scene: &Scene,
