@@ -5,6 +5,7 @@ use std::fmt;
 use ed25519_dalek::{Signer, SigningKey};
 use mildam_records::bytes::Bytes;
 use mildam_records::keys::{RSA_BYTES, Signature};
+use mildam_records::stack::scrubbed;
 use mildam_records::{
     AccountId, Canonical, Certificate, DeviceId, DeviceList, DevicePublicKey, Hash, ListSigner, LogPosition,
     PreKeyPublic, Receipt, ReceiptKind, RoomId, SignedPreKey, WrapPublicKey, attach_bytes,
@@ -62,21 +63,26 @@ impl WrapKey {
     }
 }
 
+/// 32 secret bytes in one place, which is overwritten when they are dropped.
+type Seed = Box<Zeroizing<[u8; 32]>>;
+
 /// The private half of a device key, Ed25519.
-pub struct DeviceKey(SigningKey);
+///
+/// It is not moved: that would leave copies on the stack.
+pub struct DeviceKey(Box<SigningKey>);
 
 impl DeviceKey {
     /// Makes a new one.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        let mut seed = Zeroizing::new([0; 32]);
-        rng.fill_bytes(&mut *seed);
+        let mut seed = Seed::default();
+        rng.fill_bytes(seed.as_mut_slice());
         Self::from_seed(&seed)
     }
 
     /// Takes the 32-byte seed of RFC 8032.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        scrubbed(|| Self(Box::new(SigningKey::from_bytes(seed))))
     }
 
     fn public(&self) -> Result<DevicePublicKey, KeyError> {
@@ -87,7 +93,7 @@ impl DeviceKey {
 
 /// The private half of a prekey, X-Wing: a 32-byte seed.
 pub struct PreKey {
-    seed: Zeroizing<[u8; 32]>,
+    seed: Seed,
     public: PreKeyPublic,
 }
 
@@ -97,8 +103,8 @@ impl PreKey {
     /// # Errors
     /// [`KeyError::Generation`]
     pub fn generate(rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        rng.fill_bytes(&mut *seed);
+        let mut seed = Seed::default();
+        rng.fill_bytes(seed.as_mut_slice());
         Self::from_seed(&seed)
     }
 
@@ -107,11 +113,13 @@ impl PreKey {
     /// # Errors
     /// [`KeyError::Generation`]
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
-        let seed = Zeroizing::new(*seed);
-        let key = DecapsulationKeyRejectNonContrib::from(*seed);
-        let public = PreKeyPublic::from_bytes(&key.encapsulation_key().to_bytes())
-            .map_err(|_| KeyError::Generation)?;
-        Ok(Self { seed, public })
+        let mut own = Seed::default();
+        own.copy_from_slice(seed);
+        let public = scrubbed(|| {
+            let key = DecapsulationKeyRejectNonContrib::from(*seed);
+            PreKeyPublic::from_bytes(&key.encapsulation_key().to_bytes()).map_err(|_| KeyError::Generation)
+        })?;
+        Ok(Self { seed: own, public })
     }
 
     #[cfg(test)]
@@ -121,7 +129,9 @@ impl PreKey {
 
     pub(crate) fn decapsulate(&self, c2: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
         let ciphertext = c2.try_into().ok()?;
-        let shared = DecapsulationKeyRejectNonContrib::from(*self.seed).try_decapsulate(&ciphertext).ok()?;
+        let shared = scrubbed(|| {
+            DecapsulationKeyRejectNonContrib::from(**self.seed).try_decapsulate(&ciphertext).ok()
+        })?;
         Some(Zeroizing::new(shared.into()))
     }
 }
@@ -385,6 +395,10 @@ impl DeviceSecrets {
     /// # Errors
     /// [`KeyError::Malformed`]
     pub fn from_secret_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        scrubbed(|| Self::read(bytes))
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, KeyError> {
         let malformed = KeyError::Malformed("device secrets");
         let stored: Stored = serde_json::from_slice(bytes).map_err(|_| malformed)?;
         if stored.format != FORMAT {

@@ -15,6 +15,7 @@ pub mod log;
 pub mod membership;
 pub mod message;
 pub mod room;
+pub mod stack;
 pub mod text;
 
 pub use account::{

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::fields::Fields;
 use crate::row::Secret;
-use crate::seal::{KEY_LENGTH, SealingKey};
+use crate::seal::{Key, SealingKey, key_from};
 use crate::table::{BucketNumber, RoomNumber};
 
 /// A span of 30 days, counted from 1970: the "month" of a bucket.
@@ -45,19 +45,14 @@ pub(crate) struct Bucket {
     pub(crate) period: Period,
     pub(crate) condition: Condition,
     pub(crate) key: SealingKey,
-    secret: Zeroizing<[u8; KEY_LENGTH]>,
+    secret: Key,
 }
 
 impl Bucket {
     /// A bucket has one key as long as it lives: a new key makes a new bucket.
     const GENERATION: u64 = 1;
 
-    pub(crate) fn new(
-        room: RoomNumber,
-        period: Period,
-        condition: Condition,
-        secret: Zeroizing<[u8; KEY_LENGTH]>,
-    ) -> Self {
+    pub(crate) fn new(room: RoomNumber, period: Period, condition: Condition, secret: Key) -> Self {
         Self { room, period, condition, key: SealingKey::new(&secret, Self::GENERATION), secret }
     }
 
@@ -73,7 +68,7 @@ impl Bucket {
                 .integer(u64::from(self.room))
                 .integer(u64::from(self.period.0))
                 .integer(self.condition as u64)
-                .bytes(&*self.secret)
+                .bytes(self.secret.as_slice())
                 .into_bytes(),
         )
     }
@@ -89,7 +84,7 @@ impl Bucket {
             (_, 2) => Condition::Retired,
             _ => return None,
         };
-        let secret = Zeroizing::new(fields.bytes()?.try_into().ok()?);
+        let secret = key_from(fields.bytes()?)?;
         fields.end()?;
         Some(Self::new(room, period, condition, secret))
     }

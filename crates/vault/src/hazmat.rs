@@ -10,7 +10,9 @@ use mildam_records::Canonical;
 use crate::cell::Cell;
 use crate::directory::Bucket;
 use crate::error::VaultError;
+use crate::folder::Folder;
 use crate::head::{FORMAT, HeadRow};
+use crate::key_files::KeyFile;
 use crate::key_slot::KeySlot;
 use crate::keyring::OsKeyring;
 use crate::postings::Entry;
@@ -59,6 +61,17 @@ pub fn change_unlock_with_argon2(
     cost: Argon2Cost,
 ) -> Result<(), VaultError> {
     vault.change_unlock_with(current, next, cost, &OsKeyring, 1)
+}
+
+/// The keys in the key slot of the vault in `folder` (vault, state, index), and what they are sealed under,
+/// without opening the vault.
+///
+/// # Errors
+/// As [`Vault::open`].
+pub fn keys(folder: &Path, unlock: &Unlock) -> Result<Vec<Secret>, VaultError> {
+    let slot = KeySlot::parse(&std::fs::read(Folder::key_file_in(folder, KeyFile::Slot))?)?;
+    let (keys, slot_key) = slot.open(unlock, &OsKeyring)?;
+    Ok([&keys.vault, &keys.state, &keys.index, slot_key.key()].map(|key| Secret::new(key.to_vec())).into())
 }
 
 /// What the vault reads from disk.

@@ -24,8 +24,7 @@
 //! Integers are big-endian. The checksum tells damage from a wrong passphrase; it protects from
 //! accidents, the tag from people.
 
-use aes_gcm::aead::{Aead, Payload};
-use aes_gcm::{Aes256Gcm, KeyInit};
+use aes_gcm::aead::Payload;
 use argon2::{Algorithm, Argon2, Params, Version};
 use mildam_records::Canonical;
 use sha2::{Digest, Sha256};
@@ -34,7 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::error::VaultError;
 use crate::keyring::SecretStore;
-use crate::seal::{KEY_LENGTH, NONCE_LENGTH, random, random_key};
+use crate::seal::{self, KEY_LENGTH, Key, NONCE_LENGTH, key_from, random, random_key};
 use crate::unlock::{Unlock, UnlockKind};
 
 const MAGIC: &[u8; 8] = b"MILDAMKS";
@@ -90,11 +89,11 @@ pub(crate) struct VaultKeys {
     /// Grows with each new state key; from 1.
     pub(crate) state_generation: u64,
     /// Seals rows that hold nothing that must be erasable.
-    pub(crate) vault: Zeroizing<[u8; KEY_LENGTH]>,
+    pub(crate) vault: Key,
     /// Seals secrets, and the bucket keys.
-    pub(crate) state: Zeroizing<[u8; KEY_LENGTH]>,
+    pub(crate) state: Key,
     /// Makes row keys of names.
-    pub(crate) index: Zeroizing<[u8; KEY_LENGTH]>,
+    pub(crate) index: Key,
 }
 
 impl VaultKeys {
@@ -113,7 +112,7 @@ impl VaultKeys {
         let mut plain = Zeroizing::new(Vec::with_capacity(8 + 3 * KEY_LENGTH));
         plain.extend_from_slice(&self.state_generation.to_be_bytes());
         for key in [&self.vault, &self.state, &self.index] {
-            plain.extend_from_slice(&**key);
+            plain.extend_from_slice(key.as_slice());
         }
         plain
     }
@@ -122,9 +121,9 @@ impl VaultKeys {
         let mut rest = Reader(plain);
         Some(Self {
             state_generation: u64::from_be_bytes(rest.take()?),
-            vault: Zeroizing::new(rest.take()?),
-            state: Zeroizing::new(rest.take()?),
-            index: Zeroizing::new(rest.take()?),
+            vault: rest.take_key()?,
+            state: rest.take_key()?,
+            index: rest.take_key()?,
         })
     }
 }
@@ -221,10 +220,8 @@ impl KeySlot {
             (Unlock::Passphrase(_), UnlockKind::Keyring) => return Err(VaultError::KeyringNeeded),
             (Unlock::Keyring, UnlockKind::Passphrase) => return Err(VaultError::PassphraseNeeded),
         };
-        let plain = Aes256Gcm::new((&*key).into())
-            .decrypt(&self.nonce.into(), Payload { msg: &self.sealed, aad: &aad(&self.header) })
-            .map(Zeroizing::new)
-            .map_err(|_| refused)?;
+        let sealed = Payload { msg: &self.sealed, aad: &aad(&self.header) };
+        let plain = seal::decrypt(&key, self.nonce, sealed).ok_or(refused)?;
         let keys = VaultKeys::from_plain(&plain).ok_or(DAMAGED)?;
         let slot_key =
             SlotKey { kind: self.kind, vault_id: self.vault_id, cost: self.cost, salt: self.salt, key };
@@ -240,10 +237,15 @@ pub(crate) struct SlotKey {
     vault_id: [u8; 16],
     cost: Argon2Cost,
     salt: [u8; 16],
-    key: Zeroizing<[u8; KEY_LENGTH]>,
+    key: Key,
 }
 
 impl SlotKey {
+    /// What the slot is sealed under.
+    pub(crate) const fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Chooses id and salt of a new slot, and, for a keyring, puts a new random key there.
     ///
     /// # Errors
@@ -297,9 +299,8 @@ impl SlotKey {
         }
         bytes.extend_from_slice(&self.salt);
         bytes.extend_from_slice(&nonce);
-        let sealed = Aes256Gcm::new((&*self.key).into())
-            .encrypt(&nonce.into(), Payload { msg: &keys.to_plain(), aad: &aad(&bytes) })
-            .map_err(|_| DAMAGED)?;
+        let plain = Payload { msg: &keys.to_plain(), aad: &aad(&bytes) };
+        let sealed = seal::encrypt(&self.key, nonce, plain).ok_or(DAMAGED)?;
         bytes.extend_from_slice(&sealed);
         let checksum = Sha256::digest(&bytes);
         bytes.extend_from_slice(&checksum);
@@ -317,17 +318,13 @@ fn aad(header: &[u8]) -> Vec<u8> {
     Canonical::new("mildam/vault-slot/v1").bytes(header).into_bytes()
 }
 
-fn stretch(
-    passphrase: &str,
-    salt: &[u8; 16],
-    cost: Argon2Cost,
-) -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError> {
+fn stretch(passphrase: &str, salt: &[u8; 16], cost: Argon2Cost) -> Result<Key, VaultError> {
     let params = cost.params().ok_or(DAMAGED)?;
     let mut typed = Zeroizing::new(String::with_capacity(4 * passphrase.len()));
     typed.extend(passphrase.nfc());
-    let mut key = Zeroizing::new([0; KEY_LENGTH]);
+    let mut key = Key::default();
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(typed.as_bytes(), salt, &mut *key)
+        .hash_password_into(typed.as_bytes(), salt, key.as_mut_slice())
         .map_err(|_| DAMAGED)?;
     Ok(key)
 }
@@ -340,6 +337,12 @@ impl Reader<'_> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
+    }
+
+    fn take_key(&mut self) -> Option<Key> {
+        let (taken, rest) = self.0.split_at_checked(KEY_LENGTH)?;
+        self.0 = rest;
+        key_from(taken)
     }
 }
 
@@ -355,9 +358,9 @@ mod tests {
     struct Notebook(Mutex<BTreeMap<[u8; 16], [u8; KEY_LENGTH]>>);
 
     impl SecretStore for Notebook {
-        fn get(&self, vault: &[u8; 16]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError> {
+        fn get(&self, vault: &[u8; 16]) -> Result<Key, VaultError> {
             let notes = self.0.lock().unwrap();
-            notes.get(vault).map(|secret| Zeroizing::new(*secret)).ok_or(VaultError::KeyringEntryMissing)
+            notes.get(vault).and_then(|secret| key_from(secret)).ok_or(VaultError::KeyringEntryMissing)
         }
 
         fn set(&self, vault: &[u8; 16], secret: &[u8; KEY_LENGTH]) -> Result<(), VaultError> {

@@ -3,14 +3,14 @@
 use zeroize::Zeroizing;
 
 use crate::error::VaultError;
-use crate::seal::KEY_LENGTH;
+use crate::seal::{KEY_LENGTH, Key, key_from};
 
 /// The service that all entries stand under.
 const SERVICE: &str = "mildam";
 
 /// Something that keeps 32 bytes for a vault, outside the vault.
 pub(crate) trait SecretStore {
-    fn get(&self, vault: &[u8; 16]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError>;
+    fn get(&self, vault: &[u8; 16]) -> Result<Key, VaultError>;
     fn set(&self, vault: &[u8; 16], secret: &[u8; KEY_LENGTH]) -> Result<(), VaultError>;
     fn remove(&self, vault: &[u8; 16]) -> Result<(), VaultError>;
 }
@@ -20,14 +20,11 @@ pub(crate) trait SecretStore {
 pub(crate) struct OsKeyring;
 
 impl SecretStore for OsKeyring {
-    fn get(&self, vault: &[u8; 16]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError> {
+    fn get(&self, vault: &[u8; 16]) -> Result<Key, VaultError> {
         let name = name(vault);
         let secret = apart(|| entry(&name)?.get_secret().map_err(from_keyring))?;
         let secret = Zeroizing::new(secret);
-        match <[u8; KEY_LENGTH]>::try_from(secret.as_slice()) {
-            Ok(secret) => Ok(Zeroizing::new(secret)),
-            Err(_) => Err(VaultError::KeyringEntryMissing),
-        }
+        key_from(&secret).ok_or(VaultError::KeyringEntryMissing)
     }
 
     fn set(&self, vault: &[u8; 16], secret: &[u8; KEY_LENGTH]) -> Result<(), VaultError> {

@@ -21,6 +21,7 @@
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use mildam_records::Canonical;
+use mildam_records::stack::scrubbed;
 use zeroize::Zeroizing;
 
 use crate::error::VaultError;
@@ -32,11 +33,47 @@ pub(crate) const KEY_LENGTH: usize = 32;
 /// Length of a nonce, in bytes.
 pub(crate) const NONCE_LENGTH: usize = 12;
 
+/// A key. It lies in one place, which is overwritten when it is dropped: what is moved would leave copies
+/// behind on the stack.
+pub(crate) type Key = Box<Zeroizing<[u8; KEY_LENGTH]>>;
+
+/// A key of these bytes, if they are as many.
+pub(crate) fn key_from(bytes: &[u8]) -> Option<Key> {
+    let mut key = Key::default();
+    (bytes.len() == KEY_LENGTH).then(|| key.copy_from_slice(bytes))?;
+    Some(key)
+}
+
 /// 32 bytes from the operating system.
-pub(crate) fn random_key() -> Result<Zeroizing<[u8; KEY_LENGTH]>, VaultError> {
-    let mut key = Zeroizing::new([0; KEY_LENGTH]);
-    getrandom::fill(&mut *key).map_err(|_| VaultError::NoRandomness)?;
+pub(crate) fn random_key() -> Result<Key, VaultError> {
+    let mut key = Key::default();
+    getrandom::fill(key.as_mut_slice()).map_err(|_| VaultError::NoRandomness)?;
     Ok(key)
+}
+
+/// The cipher of a key. Its key schedule begins with the key, so it is not moved.
+fn cipher(key: &[u8; KEY_LENGTH]) -> Box<Aes256Gcm> {
+    scrubbed(|| Box::new(Aes256Gcm::new(key.into())))
+}
+
+/// AES-256-GCM of a text and what belongs to it; none for a text that is too long.
+pub(crate) fn encrypt(
+    key: &[u8; KEY_LENGTH],
+    nonce: [u8; NONCE_LENGTH],
+    text: Payload<'_, '_>,
+) -> Option<Vec<u8>> {
+    let cipher = cipher(key);
+    scrubbed(|| cipher.encrypt(&nonce.into(), text)).ok()
+}
+
+/// Opens what [`encrypt`] made; none if it is not that.
+pub(crate) fn decrypt(
+    key: &[u8; KEY_LENGTH],
+    nonce: [u8; NONCE_LENGTH],
+    text: Payload<'_, '_>,
+) -> Option<Secret> {
+    let cipher = cipher(key);
+    scrubbed(|| cipher.decrypt(&nonce.into(), text)).ok().map(Zeroizing::new)
 }
 
 /// Fresh random bytes that are no secret.
@@ -48,22 +85,20 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], VaultError> {
 
 /// A key that seals rows, with its generation.
 pub(crate) struct SealingKey {
-    cipher: Aes256Gcm,
+    cipher: Box<Aes256Gcm>,
     generation: u64,
 }
 
 impl SealingKey {
     pub(crate) fn new(key: &[u8; KEY_LENGTH], generation: u64) -> Self {
-        Self { cipher: Aes256Gcm::new(key.into()), generation }
+        Self { cipher: cipher(key), generation }
     }
 
     /// `generation || nonce || ciphertext || tag`.
     pub(crate) fn seal(&self, key: &RowKey, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
         let nonce: [u8; NONCE_LENGTH] = random()?;
         let aad = aad(key, self.generation);
-        let sealed = self
-            .cipher
-            .encrypt(&nonce.into(), Payload { msg: plain, aad: &aad })
+        let sealed = scrubbed(|| self.cipher.encrypt(&nonce.into(), Payload { msg: plain, aad: &aad }))
             .map_err(|_| VaultError::RowTooLong { length: plain.len() })?;
         let mut bytes = self.generation.to_be_bytes().to_vec();
         bytes.extend_from_slice(&nonce);
@@ -78,8 +113,8 @@ impl SealingKey {
         if u64::from_be_bytes(*generation) != self.generation {
             return None;
         }
-        self.cipher
-            .decrypt(&(*nonce).into(), Payload { msg: ciphertext, aad: &aad(key, self.generation) })
+        let aad = aad(key, self.generation);
+        scrubbed(|| self.cipher.decrypt(&(*nonce).into(), Payload { msg: ciphertext, aad: &aad }))
             .ok()
             .map(Zeroizing::new)
     }

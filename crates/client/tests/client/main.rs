@@ -11,6 +11,8 @@
 mod busy;
 mod clocks;
 mod keys;
+#[cfg(target_os = "linux")]
+mod memory;
 mod server_key;
 mod talk;
 mod vault;
