@@ -2,6 +2,8 @@
 
 mod kills;
 mod malicious;
+#[cfg(target_os = "linux")]
+mod memory;
 mod peer;
 mod secrecy;
 mod set_up;

@@ -64,6 +64,12 @@ impl Relay {
         self.plain.as_deref().context("the relay has no plain listener")
     }
 
+    /// The process that it is.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// The folder in which it keeps everything.
     #[must_use]
     pub fn data(&self) -> &Path {

@@ -13,6 +13,8 @@ use mildam_records::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::frame::SESSION_LIMIT;
+
 /// A command: its name on the wire and the form of its answer.
 pub trait Command: Serialize + DeserializeOwned + Send + 'static {
     /// What stands in `command`.
@@ -23,24 +25,57 @@ pub trait Command: Serialize + DeserializeOwned + Send + 'static {
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 }
 
-/// Why a request could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// No command of this name.
-    #[error("unknown command")]
-    UnknownCommand,
-    /// `data` is not of the command's form. The text names the field, never its value.
-    #[error("malformed data: {0}")]
-    Malformed(String),
-}
+/// The longest text of a request, in bytes, unless its command says otherwise: a relay judges it before it
+/// reads `data`.
+pub const REQUEST_LIMIT: usize = 64 * 1024;
 
 macro_rules! commands {
-    ($($(#[$docs:meta])* $variant:ident = $name:literal, $session:literal => $answer:ty;)*) => {
+    (@limit) => { REQUEST_LIMIT };
+    (@limit $limit:expr) => { $limit };
+    ($($(#[$docs:meta])* $variant:ident = $name:literal, $session:literal $(, up to $limit:expr)? => $answer:ty;)*) => {
         $(impl Command for $variant {
             const NAME: &'static str = $name;
             const NEEDS_SESSION: bool = $session;
             type Answer = $answer;
         })*
+
+        /// Which command a request is, before its data are read.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$docs])* $variant,)*
+        }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The command of this name.
+            #[must_use]
+            pub fn of(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Whether it needs a session id.
+            #[must_use]
+            pub const fn needs_session(self) -> bool {
+                match self { $(Self::$variant => $session,)* }
+            }
+
+            /// The longest text that a request of it may have, in bytes.
+            #[must_use]
+            pub const fn limit(self) -> usize {
+                match self { $(Self::$variant => commands!(@limit $($limit)?),)* }
+            }
+        }
 
         /// Any command, read from a request.
         #[derive(Clone, Debug)]
@@ -49,32 +84,23 @@ macro_rules! commands {
         }
 
         impl Request {
-            /// The names of all commands.
-            pub const NAMES: &'static [&'static str] = &[$($name),*];
-
-            /// Reads the command `name` with its `data`.
+            /// Reads a command's `data`, a text of JSON. The form says what stands where, so that nothing
+            /// is kept of what does not fit it, and a key that comes twice is refused.
             ///
             /// # Errors
-            /// [`RequestError`] for an unknown name or data of another form.
-            pub fn read(name: &str, data: serde_json::Value) -> Result<Self, RequestError> {
-                match name {
-                    $($name => serde_json::from_value(data)
-                        .map(|command| Self::$variant(Box::new(command)))
-                        .map_err(|error| RequestError::Malformed(error.to_string())),)*
-                    _ => Err(RequestError::UnknownCommand),
+            /// Data of another form. The text names the field, never its value.
+            pub fn read(kind: Kind, data: &str) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $(Kind::$variant => {
+                        serde_json::from_str(data).map(|command| Self::$variant(Box::new(command)))
+                    })*
                 }
             }
 
-            /// The name of the command.
+            /// Which command it is.
             #[must_use]
-            pub const fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $name,)* }
-            }
-
-            /// Whether it needs a session id.
-            #[must_use]
-            pub const fn needs_session(&self) -> bool {
-                match self { $(Self::$variant(_) => $session,)* }
+            pub const fn kind(&self) -> Kind {
+                match self { $(Self::$variant(_) => Kind::$variant,)* }
             }
         }
     };
@@ -126,19 +152,19 @@ commands! {
     /// The next version of the asker's device list.
     DevicesSet = "devices_set", true => Done;
     /// Makes a room.
-    RoomCreate = "room_create", true => RoomCreateAnswer;
+    RoomCreate = "room_create", true, up to SESSION_LIMIT => RoomCreateAnswer;
     /// Changes a room.
-    RoomSetChange = "room_change", true => StoredAnswer;
+    RoomSetChange = "room_change", true, up to SESSION_LIMIT => StoredAnswer;
     /// Announces a new epoch.
-    EpochAnnounce = "epoch_announce", true => StoredAnswer;
+    EpochAnnounce = "epoch_announce", true, up to SESSION_LIMIT => StoredAnswer;
     /// The asker's rooms.
     RoomList = "room_list", true => RoomListAnswer;
     /// A page of a room's log.
     RoomLog = "room_log", true => RoomLogAnswer;
     /// Stores a message.
-    MessageSend = "message_send", true => StoredAnswer;
+    MessageSend = "message_send", true, up to 192 * 1024 => StoredAnswer;
     /// Stores receipts.
-    ReceiptSend = "receipt_send", true => Done;
+    ReceiptSend = "receipt_send", true, up to 192 * 1024 => Done;
 }
 
 /// The longest password, in bytes. The client's to check: the relay never sees one.

@@ -84,8 +84,14 @@ impl Decoder {
         self.limit = limit;
     }
 
-    /// Takes bytes as they arrive.
+    /// Takes bytes as they arrive. It never makes room for more than the frame that is under way.
     pub fn extend(&mut self, bytes: &[u8]) {
+        let needed = self.held.len().saturating_add(bytes.len());
+        if needed > self.held.capacity() {
+            let end = self.under_way().map_or(needed, |length| length.saturating_add(HEADER));
+            let room = self.held.capacity().saturating_mul(2).min(end).max(needed);
+            self.held.reserve_exact(room.saturating_sub(self.held.len()));
+        }
         self.held.extend_from_slice(bytes);
     }
 

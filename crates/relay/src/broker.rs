@@ -211,7 +211,7 @@ mod tests {
     use crate::outbox::Outgoing;
 
     fn queued(outbox: &Outbox) -> usize {
-        std::iter::from_fn(|| outbox.take()).filter(|item| matches!(item, Outgoing::Push(_))).count()
+        std::iter::from_fn(|| outbox.take()).filter(|item| matches!(item, Outgoing::Push { .. })).count()
     }
 
     // REQ T9
@@ -221,7 +221,7 @@ mod tests {
         let alice: AccountId = "alice".parse().unwrap();
         let bob: AccountId = "bob".parse().unwrap();
         let [one, two] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
-        let boxes: Vec<_> = (0..4).map(|_| Arc::new(Outbox::new(8))).collect();
+        let boxes: Vec<_> = (0..4).map(|_| Arc::new(Outbox::new(8, Arc::default()))).collect();
         let lines = [
             board.subscribe(alice.clone(), one, boxes[0].clone()),
             board.subscribe(alice.clone(), one, boxes[1].clone()),
@@ -244,7 +244,7 @@ mod tests {
         let board = Arc::new(Switchboard::default());
         let alice: AccountId = "alice".parse().unwrap();
         let [one, two] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
-        let boxes: Vec<_> = (0..2).map(|_| Arc::new(Outbox::new(8))).collect();
+        let boxes: Vec<_> = (0..2).map(|_| Arc::new(Outbox::new(8, Arc::default()))).collect();
         let _ended = board.subscribe(alice.clone(), one, boxes[0].clone());
         let (dropped, _) = board.subscribe(alice.clone(), two, boxes[1].clone());
         let all = || News::new(vec![Address::all(alice.clone())], &Event::CatchUp {}).unwrap();

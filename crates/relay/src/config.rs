@@ -26,6 +26,8 @@ pub struct Config {
     pub plain_listen: Option<SocketAddr>,
     /// Where HTTP and WebSocket are served without TLS, for a proxy that ends TLS; by default nowhere.
     pub http_listen: Option<SocketAddr>,
+    /// Where the operator's machines read metrics, over HTTP without TLS; by default nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// The host name or address that stands in the server link.
     pub public_host: Option<String>,
     /// The port that stands in the server link, if people reach the relay at another than the one that
@@ -89,6 +91,8 @@ pub struct Settings {
     pub plain_listen: Option<SocketAddr>,
     /// [`Config::http_listen`].
     pub http_listen: Option<SocketAddr>,
+    /// [`Config::metrics_listen`].
+    pub metrics_listen: Option<SocketAddr>,
     /// [`Config::public_host`].
     pub public_host: Option<String>,
     /// [`Config::public_port`].
@@ -134,6 +138,7 @@ impl Settings {
             listen: self.listen.or(others.listen),
             plain_listen: self.plain_listen.or(others.plain_listen),
             http_listen: self.http_listen.or(others.http_listen),
+            metrics_listen: self.metrics_listen.or(others.metrics_listen),
             public_host: self.public_host.or(others.public_host),
             public_port: self.public_port.or(others.public_port),
             tls_names: self.tls_names.or(others.tls_names),
@@ -166,6 +171,7 @@ impl Settings {
         config.listen = self.listen;
         config.plain_listen = self.plain_listen;
         config.http_listen = self.http_listen;
+        config.metrics_listen = self.metrics_listen;
         config.public_host = self.public_host;
         config.public_port = self.public_port;
         config.tls_names = self.tls_names.unwrap_or_default();
@@ -191,6 +197,7 @@ impl Config {
             listen: None,
             plain_listen: None,
             http_listen: None,
+            metrics_listen: None,
             public_host: None,
             public_port: None,
             tls_names: Vec::new(),
@@ -223,7 +230,7 @@ mod tests {
     fn a_file_sets_what_flags_set() {
         let file = read(
             "data = '/srv/mildam'\nlisten = '[::]:7000'\nplain-listen = '127.0.0.1:7001'\n\
-             public-host = 'relay.example.org'\nname = 'Ours'\n\
+             metrics-listen = '127.0.0.1:7002'\npublic-host = 'relay.example.org'\nname = 'Ours'\n\
              [limits]\nset-up-seconds = 3\nsession-days = 7\nfriends = 5\n",
         )
         .unwrap();
@@ -232,6 +239,7 @@ mod tests {
         assert_eq!(config.data, PathBuf::from("/srv/mildam"));
         assert_eq!(config.listen, Some("[::]:7000".parse().unwrap()));
         assert_eq!(config.plain_listen, Some("127.0.0.1:7001".parse().unwrap()));
+        assert_eq!(config.metrics_listen, Some("127.0.0.1:7002".parse().unwrap()));
         assert_eq!(config.public_host.as_deref(), Some("relay.example.org"));
         assert_eq!(config.name, "Flag");
         assert_eq!(config.limits.set_up, Duration::from_secs(3));

@@ -4,31 +4,40 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mildam_protocol::command::Done;
+use mildam_protocol::command::{Done, Kind, REQUEST_LIMIT};
 use mildam_protocol::frame::{self, FrameError, SESSION_LIMIT, SET_UP_LIMIT, UNBOUND_LIMIT};
 use mildam_protocol::records::id::Hash;
 use mildam_protocol::records::keys::Signature;
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::session::{IncomingRequest, ServerSession};
 use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
-use mildam_protocol::{Code, Refusal, Request, SessionError};
+use mildam_protocol::{Code, Refusal, SessionError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::Subscription;
-use crate::config::Limits;
 use crate::context::{Context, rng};
-use crate::frames::{Frames, Pulse, ReadError, transfer_time};
+use crate::frames::{Frames, Payload, Pulse, ReadError, transfer_time};
 use crate::handler::{self, Admission, Admitted, Approach, Caller, Plan, Ticket, presence};
-use crate::limiter::{ConnectionPermit, Flow, Origin, Payer, Verdict};
-use crate::outbox::{Outbox, Outgoing, Reply};
-use crate::store::Settle;
+use crate::limiter::{ConnectionPermit, Origin, Payer, Portion, Toll, Verdict};
+use crate::outbox::{Outbox, Outgoing, Place, Reply};
+use crate::rules::require;
+use crate::store::{Settle, Turn};
 
 /// Requests of one connection that may be in hand. Who sends more waits.
 const IN_HAND: u32 = 64;
+/// For how many requests one counts whose answer may fill a frame.
+const LONG_ANSWER: u32 = 32;
+/// The text of a request of so many bytes is read where it keeps nobody waiting.
+const LONG_TEXT: usize = 256 * 1024;
 /// Requests that are still answered, with `draining`, while the last ones in hand are finished.
 const DRAIN_ANSWERS: u32 = 16;
+/// How long a peer may take what is said to it while the relay stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the last words may take to arrive.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that are written at once, if so many wait.
@@ -77,7 +86,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     mut stream: S,
     binding: ChannelBinding,
     deadline: Instant,
-    mut admitted: ConnectionPermit,
+    (mut admitted, toll): (ConnectionPermit, Arc<Toll>),
     context: Arc<Context>,
 ) {
     let mut frames = Frames::new(SET_UP_LIMIT);
@@ -89,11 +98,13 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     let reason = match set_up {
         Ok(established) => {
+            context.metrics.set_up_done();
             admitted.set_up_done();
             frames.set_limit(UNBOUND_LIMIT);
-            converse(&mut stream, frames, established, &admitted, context).await
+            converse(&mut stream, frames, established, (&admitted, toll), context).await
         }
         Err(reason) => {
+            context.metrics.set_up_failed();
             if let Some(last_words) = last_words(&reason) {
                 // They may not arrive: the peer may be gone.
                 let _ = timeout(CLOSE_LIMIT, write_frame(&mut stream, &last_words)).await;
@@ -102,10 +113,9 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
         }
     };
     match reason {
-        Ended::Closed | Ended::Draining | Ended::Read(ReadError::Silent) => {
-            tracing::debug!(%reason, "the connection ended")
-        }
-        reason => tracing::info!(%reason, "the connection ended"),
+        Ended::Lost(_) => tracing::error!(%reason, "the connection ended"),
+        // Of anybody there can be thousands a second.
+        reason => tracing::debug!(%reason, "the connection ended"),
     }
     close(&mut stream).await;
 }
@@ -128,7 +138,7 @@ async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Established<ServerSession>, Ended> {
     let (greeting, state) = set_up::server::start(&context.key, &context.name, binding, &mut rng())?;
     write_frame(stream, &greeting).await?;
-    let answer = frames.next(stream).await?;
+    let answer = frames.next(stream).await?.bytes;
     // RSA takes milliseconds: not on the threads that serve everybody, and not on all others either.
     let turn = Arc::clone(context.limiter.key_work()).acquire_owned().await;
     let key_delivery = tokio::task::spawn_blocking(move || {
@@ -138,7 +148,7 @@ async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
     });
     let (delivery, state) = key_delivery.await??;
     write_frame(stream, &delivery).await?;
-    let confirmation = frames.next(stream).await?;
+    let confirmation = frames.next(stream).await?.bytes;
     let (success, established) = state.handle(&confirmation)?;
     write_frame(stream, &success).await?;
     Ok(established)
@@ -149,20 +159,22 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: &mut S,
     mut frames: Frames,
     established: Established<ServerSession>,
-    admitted: &ConnectionPermit,
+    (admitted, toll): (&ConnectionPermit, Arc<Toll>),
     context: Arc<Context>,
 ) -> Ended {
     let (opener, sealer) = established.session.split();
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let outbox = Arc::new(Outbox::new(context.limits.pushes));
+    let outbox = Arc::new(Outbox::new(context.limits.pushes, Arc::clone(&context.metrics)));
     let pulse = Arc::new(Pulse::new());
     let payer = Payer::Address(admitted.origin());
-    let limits = Arc::clone(&context.limits);
-    frames.watch(&limits, Flow::new(Arc::clone(&context.limiter), payer.clone()), Arc::clone(&pulse));
+    let portion = context.limiter.portion(admitted.origin(), &payer);
+    frames.watch(Arc::clone(&context.limits), Arc::clone(&toll), portion.clone(), Arc::clone(&pulse));
     let mut conversation = Conversation {
         frames,
         origin: admitted.origin(),
         payer,
+        portion,
+        toll,
         arriving: true,
         opener,
         transcript: established.transcript,
@@ -171,11 +183,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         approach: Approach::default(),
         outbox: Arc::clone(&outbox),
         in_hand: Arc::new(Semaphore::new(IN_HAND as usize)),
-        context,
+        spare: Arc::new(Semaphore::new(DRAIN_ANSWERS as usize)),
+        context: Arc::clone(&context),
     };
     let reason = tokio::select! {
         reason = conversation.listen(&mut reader) => reason,
-        Err(reason) = speak(&mut writer, &outbox, sealer, &limits, &pulse) => reason,
+        Err(reason) = speak(&mut writer, &outbox, sealer, (&pulse, &context)) => reason,
     };
     // If the peer takes nothing any more, listening was not ended in order.
     conversation.unsubscribe().await;
@@ -189,6 +202,9 @@ struct Conversation {
     origin: Origin,
     /// With whose share requests are paid.
     payer: Payer,
+    /// What those who pay may have in hand.
+    portion: Portion,
+    toll: Arc<Toll>,
     /// Whether nobody has asked yet to attach it.
     arriving: bool,
     opener: Opener,
@@ -199,6 +215,8 @@ struct Conversation {
     approach: Approach,
     outbox: Arc<Outbox>,
     in_hand: Arc<Semaphore>,
+    /// Answers to those who ask while the relay stops.
+    spare: Arc<Semaphore>,
     context: Arc<Context>,
 }
 
@@ -217,7 +235,7 @@ impl Conversation {
                 heard = self.frames.next(reader) => heard,
             };
             let taken = match heard {
-                Ok(payload) => self.take(&payload).await,
+                Ok(payload) => self.take(payload).await,
                 Err(error) => Err(error.into()),
             };
             if let Err(reason) = taken {
@@ -236,51 +254,69 @@ impl Conversation {
         let in_hand = Arc::clone(&self.in_hand);
         let finished = in_hand.acquire_many(IN_HAND);
         tokio::pin!(finished);
-        let spare = Arc::new(Semaphore::new(DRAIN_ANSWERS as usize));
         loop {
             let heard = tokio::select! {
                 biased;
                 _ = &mut finished => break,
                 heard = self.frames.next(reader), if hearing => heard,
             };
-            hearing = match (heard, Arc::clone(&spare).try_acquire_owned()) {
-                (Ok(payload), Ok(permit)) => match self.opener.open(&payload) {
-                    Ok(request) => {
-                        let outbox = Arc::clone(&self.outbox);
-                        let reply = Reply::new(request.id, "draining", outbox, permit);
-                        reply.send(Err(Refusal::new(Code::Draining, "the relay is stopping: connect again")));
-                        true
-                    }
-                    Err(_) => false,
-                },
+            hearing = match heard.map(|payload| self.opener.open(payload.bytes)) {
+                Ok(Ok(text)) => IncomingRequest::read(&text).is_ok_and(|request| self.refuse(request.id)),
                 _ => false,
             };
         }
         // A closed semaphore cannot be; either way there is nothing left to wait for.
-        let _ = spare.acquire_many(DRAIN_ANSWERS).await;
+        let _ = self.spare.acquire_many(DRAIN_ANSWERS).await;
     }
 
-    async fn take(&mut self, payload: &[u8]) -> Result<(), Ended> {
-        let IncomingRequest { id, session, request } = self.opener.open(payload)?;
-        let Ok(permit) = Arc::clone(&self.in_hand).acquire_owned().await else {
-            return Err(Ended::Draining);
+    /// Answers that the relay is stopping; false if that was said often enough.
+    fn refuse(&self, id: u64) -> bool {
+        let permit = Arc::clone(&self.spare).try_acquire_owned();
+        permit.is_ok_and(|permit| {
+            let reply = Reply::new(id, "draining", Arc::clone(&self.outbox), permit.into());
+            reply.send(Err(Refusal::new(Code::Draining, "the relay is stopping: connect again")));
+            true
+        })
+    }
+
+    /// Waits until one more request may be in hand, which counts for so many; none if the relay stops.
+    async fn place(&self, weight: u32) -> Option<Place> {
+        let place = async {
+            let permit = Arc::clone(&self.in_hand).acquire_many_owned(weight).await.ok()?;
+            Some(Place { of_payer: Some(self.portion.request(weight).await), ..Place::from(permit) })
         };
-        let name = request.as_ref().map_or("unreadable", Request::name);
-        let reply = Reply::new(id, name, Arc::clone(&self.outbox), permit);
+        self.context.draining.run_until_cancelled(place).await.flatten()
+    }
+
+    /// Takes a request in hand. Whose it is, which command, and whether that may be is known before anything
+    /// of what it asks is read.
+    async fn take(&mut self, Payload { bytes, hold }: Payload) -> Result<(), Ended> {
+        self.context.metrics.received(bytes.len().saturating_add(frame::HEADER));
+        let text = self.opener.open(bytes)?;
+        let incoming = self.read(text.len(), || IncomingRequest::read(&text)).await?;
+        let kind = incoming.kind.as_ref().ok().copied();
+        let Some(place) = self.place(kind.map_or(1, weight)).await else {
+            self.refuse(incoming.id);
+            return Ok(());
+        };
+        let name = kind.map_or("unreadable", Kind::name);
+        let reply = Reply::new(incoming.id, name, Arc::clone(&self.outbox), Place { long: hold, ..place });
         let context = Arc::clone(&self.context);
         let now = context.clock.now();
-        let ticket = session.map(|session| Ticket {
-            tag: handler::session_tag(&session),
+        let ticket = incoming.session.as_ref().map(|session| Ticket {
+            tag: handler::session_tag(session),
             bound: self.bound.clone(),
             now,
         });
-        let verdict = context.limiter.judge(request.as_ref().ok(), self.origin, &self.payer, self.arriving);
-        self.arriving &= !matches!(request, Ok(Request::Attach(_)));
-        let plan = match verdict {
+        let plan = match self.judge(kind, text.len()) {
             Err(refusal) => Err(refusal),
             Ok(Verdict::Hush) => handler::answer(&Done {}).map(Plan::Answer),
-            Ok(Verdict::Go) => request.and_then(|request| handler::plan(request, ticket, now, &context)),
+            Ok(Verdict::Go) => self.read(text.len(), || incoming.request()).await.and_then(|request| {
+                context.limiter.judge_try(&request, self.origin)?;
+                handler::plan(request, ticket, now, &context)
+            }),
         };
+        drop(text);
         match plan {
             Err(refusal) => reply.send(Err(refusal)),
             Ok(Plan::Answer(answer)) => reply.send(Ok(answer)),
@@ -298,17 +334,21 @@ impl Conversation {
                 });
             }
             Ok(Plan::Write(work)) => {
-                let broker = Arc::clone(&context.broker);
+                let (broker, metrics) = (Arc::clone(&context.broker), Arc::clone(&context.metrics));
                 let settle: Settle = Box::new(move |outcome| match outcome {
                     Ok(committed) => {
                         reply.send(Ok(committed.answer));
+                        // Nobody is told of one that was stored before.
+                        if kind == Some(Kind::MessageSend) && !committed.news.is_empty() {
+                            metrics.message_stored();
+                        }
                         for news in committed.news {
                             broker.publish(news);
                         }
                     }
                     Err(rejection) => reply.send(Err(handler::refusal(rejection))),
                 });
-                if let Err(error) = context.store.write(work, settle).await {
+                if let Err(error) = context.store.write(self.turn(), work, settle).await {
                     // The reply went with the work, and says by itself that it was given up.
                     tracing::error!(%error, "a request could not be queued");
                 }
@@ -317,6 +357,29 @@ impl Conversation {
             Ok(Plan::Admit(admission)) => Box::pin(self.admit(admission, reply, now)).await?,
         }
         Ok(())
+    }
+
+    /// Reads what a peer has written. What is long is read by few at a time, and not on the threads that
+    /// serve everybody.
+    async fn read<T>(&self, bytes: usize, read: impl FnOnce() -> T) -> T {
+        if bytes <= LONG_TEXT {
+            return read();
+        }
+        // It is never closed.
+        let _turn = self.context.limiter.long_reading().acquire().await;
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::CurrentThread => read(),
+            _ => block_in_place(read),
+        }
+    }
+
+    /// Counts a request and says whether it may be read.
+    fn judge(&mut self, kind: Option<Kind>, bytes: usize) -> Result<Verdict, Refusal> {
+        let verdict = self.context.limiter.judge(kind, self.origin, &self.payer, self.arriving)?;
+        self.arriving &= kind != Some(Kind::Attach);
+        let limit = kind.map_or(REQUEST_LIMIT, Kind::limit);
+        require(bytes <= limit, Code::TooLarge, "a request of this command must be shorter")?;
+        Ok(verdict)
     }
 
     /// Carries out a request that changes to whom the connection belongs. The next request waits,
@@ -395,7 +458,7 @@ impl Conversation {
             }
         });
         let work = handler::attach(&self.context, &self.transcript, ticket, proof);
-        if let Err(error) = self.context.store.write(work, settle).await {
+        if let Err(error) = self.context.store.write(self.turn(), work, settle).await {
             // The reply went with the work, and says by itself that it was given up.
             tracing::error!(%error, "a request could not be queued");
         }
@@ -408,21 +471,33 @@ impl Conversation {
         }
     }
 
+    /// Whose turn it is when this connection has something to write.
+    fn turn(&self) -> Turn {
+        match &self.payer {
+            Payer::Account(account) => Turn::of_account(account),
+            Payer::Address(origin) => Turn::of_stranger(&format!("{origin:?}")),
+        }
+    }
+
     /// The connection belongs to a device from now on.
     fn bind(&mut self, caller: Caller) {
-        self.pay_by(Payer::Account(caller.account.clone()));
+        self.toll.set_account(Some(caller.account.clone()));
+        self.pay_by(Payer::Account(caller.account.clone()), true);
         self.bound = Some(caller);
         self.frames.set_limit(SESSION_LIMIT);
     }
 
     /// The connection belongs to nobody any more.
     fn unbind(&mut self) {
-        self.pay_by(Payer::Address(self.origin));
+        self.toll.set_account(None);
+        self.pay_by(Payer::Address(self.origin), false);
         self.bound = None;
+        self.frames.set_limit(UNBOUND_LIMIT);
     }
 
-    fn pay_by(&mut self, payer: Payer) {
-        self.frames.set_payer(payer.clone());
+    fn pay_by(&mut self, payer: Payer, known: bool) {
+        self.portion = self.context.limiter.portion(self.origin, &payer);
+        self.frames.set_portion(self.portion.clone(), known);
         self.payer = payer;
     }
 
@@ -435,7 +510,7 @@ impl Conversation {
     }
 
     async fn log_out(&mut self, ticket: Ticket, reply: Reply) {
-        match handler::log_out(&self.context, ticket).await {
+        match handler::log_out(&self.context, self.turn(), ticket).await {
             Err(refusal) => reply.send(Err(refusal)),
             Ok(committed) => {
                 self.unsubscribe().await;
@@ -446,6 +521,16 @@ impl Conversation {
                 }
             }
         }
+    }
+}
+
+/// For how many requests one counts among those in hand: for many where the answer can be long.
+const fn weight(kind: Kind) -> u32 {
+    match kind {
+        Kind::RoomLog | Kind::RoomList | Kind::GetAccountKeys | Kind::FriendList | Kind::RecoverStart => {
+            LONG_ANSWER
+        }
+        _ => 1,
     }
 }
 
@@ -462,23 +547,23 @@ async fn speak(
     writer: &mut (impl AsyncWrite + Unpin),
     outbox: &Outbox,
     mut sealer: Sealer,
-    limits: &Limits,
-    pulse: &Pulse,
+    (pulse, context): (&Pulse, &Context),
 ) -> Result<(), Ended> {
+    let Context { limits, metrics, draining, .. } = context;
     loop {
         let mut next = Some(outbox.next().await);
         let mut bytes = Vec::new();
-        let mut permits = Vec::new();
+        let mut places = Vec::new();
         while let Some(item) = next {
             let payload = match item {
-                Outgoing::Answer { id, outcome, permit } => {
-                    permits.push(permit);
+                Outgoing::Answer { id, outcome, place } => {
+                    places.push(place);
                     sealer.answer(id, &outcome, &mut rng())?
                 }
-                Outgoing::Push(event) if event.len() > PUSH_BUDGET => {
+                Outgoing::Push { event, .. } if event.len() > PUSH_BUDGET => {
                     sealer.push(Outbox::catch_up(), &mut rng())?
                 }
-                Outgoing::Push(event) | Outgoing::CatchUp(event) => sealer.push(&event, &mut rng())?,
+                Outgoing::Push { event, .. } | Outgoing::CatchUp(event) => sealer.push(&event, &mut rng())?,
             };
             bytes.extend(frame::encode(&payload)?);
             next = if bytes.len() < BATCH { outbox.take() } else { None };
@@ -488,11 +573,21 @@ async fn speak(
             writer.flush().await
         };
         let time = transfer_time(limits.frame, bytes.len(), limits.frame_bytes_a_second);
-        timeout(time, written).await.map_err(|_| Ended::Stuck)??;
+        tokio::select! {
+            written = timeout(time, written) => written.map_err(|_| Ended::Stuck)??,
+            () = patience_ends(draining) => return Err(Ended::Stuck),
+        }
         pulse.beat();
+        metrics.sent(bytes.len());
         // Only now are these requests done with.
-        drop(permits);
+        drop(places);
     }
+}
+
+/// Who takes nothing while the relay stops must not hold that up.
+async fn patience_ends(draining: &CancellationToken) {
+    draining.cancelled().await;
+    tokio::time::sleep(DRAIN_PATIENCE).await;
 }
 
 async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> Result<(), Ended> {

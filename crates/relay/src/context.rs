@@ -10,7 +10,9 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, Switchboard};
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::http::Readiness;
 use crate::limiter::Limiter;
+use crate::metrics::Metrics;
 use crate::proxy::Proxies;
 use crate::secrets::Secrets;
 use crate::store::Store;
@@ -26,6 +28,9 @@ pub(crate) struct Context {
     /// The proxies whose word on where a connection comes from is taken.
     pub(crate) proxies: Proxies,
     pub(crate) store: Arc<dyn Store>,
+    /// Whether the store answered when it was last asked for the sake of `/readyz`.
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) switchboard: Arc<Switchboard>,
     pub(crate) passwords: ServerKeys,

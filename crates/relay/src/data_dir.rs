@@ -22,6 +22,30 @@ pub const TLS_REQUEST_KEY: &str = "tls-request-key.pem";
 pub const LINK: &str = "link.txt";
 const LOCK: &str = "lock";
 
+/// All files that a relay makes, for those that an earlier version or a backup left open to others. A
+/// directory may hold other files too, and those are not ours to change.
+#[cfg(unix)]
+const FILES: [&str; 12] = [
+    DATABASE,
+    "relay.db-wal",
+    "relay.db-shm",
+    SERVER_KEY,
+    "server-key.old.der",
+    SECRETS,
+    PASSWORD_KEYS,
+    TLS,
+    TLS_REQUEST,
+    TLS_REQUEST_KEY,
+    LINK,
+    LOCK,
+];
+/// What a mode allows to others than the owner.
+#[cfg(unix)]
+const OTHERS: u32 = 0o077;
+/// A directory that many users make files in, such as `/tmp`.
+#[cfg(unix)]
+const STICKY: u32 = 0o1000;
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +53,17 @@ pub enum DataDirError {
     /// Another relay uses it.
     #[error("another relay is using {0}")]
     InUse(PathBuf),
+    /// Other users of the machine can get at it, and it is not this user's to close.
+    #[error(
+        "{path} is open to other users of this machine, and {why}: \
+         give it to this user with mode 0700, or choose another directory"
+    )]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why it cannot be closed.
+        why: String,
+    },
     /// A file or the directory itself cannot be read or written.
     #[error("{path}: {error}")]
     Io {
@@ -47,13 +82,16 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if it is not there, readable for its owner only, and takes it.
+    /// Makes the directory if it is not there, and takes it. It and its files are their owner's only: where
+    /// a directory of before is open to others, it is closed.
     ///
     /// # Errors
     /// [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let failed = |error| io_error(path, error);
         make_private_directory(path).map_err(failed)?;
+        #[cfg(unix)]
+        close(path)?;
         let lock_path = path.join(LOCK);
         let lock = private_file()
             .create(true)
@@ -163,6 +201,64 @@ fn make_private_directory(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
 }
 
+/// Closes a directory and what a relay made in it to everybody but their owner. New files are made so, but
+/// the directory may have been there before.
+#[cfg(unix)]
+fn close(path: &Path) -> Result<(), DataDirError> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let look = || std::fs::metadata(path).map_err(|error| io_error(path, error));
+    let refused = |why: String| DataDirError::Open { path: path.to_owned(), why };
+    let found = look()?;
+    if found.mode() & OTHERS != 0 {
+        if found.uid() != rustix::process::geteuid().as_raw() {
+            return Err(refused("it belongs to another user".to_owned()));
+        }
+        if found.mode() & STICKY != 0 {
+            return Err(refused("it is meant for many".to_owned()));
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+            .map_err(|error| refused(format!("its mode cannot be changed ({error})")))?;
+        if look()?.mode() & OTHERS != 0 {
+            return Err(refused("its file system keeps no modes".to_owned()));
+        }
+        tracing::warn!("the data directory was open to other users of this machine; now it is not");
+    }
+    for name in FILES {
+        let file = path.join(name);
+        close_file(&file).map_err(|error| io_error(&file, error))?;
+    }
+    Ok(())
+}
+
+/// Closes a file, if it is there, to everybody but its owner.
+///
+/// # Errors
+/// Why its mode cannot be changed.
+#[cfg(unix)]
+pub(crate) fn close_file(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    match std::fs::metadata(path) {
+        Ok(found) if found.mode() & OTHERS != 0 => {
+            let closed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+            closed.map_err(|error| {
+                let why = format!("other users can get at it, and its mode cannot be changed ({error})");
+                io::Error::new(error.kind(), why)
+            })
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Windows has no modes: files are whose the directory is.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub(crate) fn close_file(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(unix)]
 fn private_file() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
@@ -218,5 +314,33 @@ mod tests {
             assert_eq!(mode(data.file("x")) & 0o777, 0o600);
             assert_eq!(mode(data.file("")) & 0o777, 0o700);
         }
+    }
+
+    // REQ S5
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_open_to_others_is_closed_or_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let (key, other) = (dir.path().join(SERVER_KEY), dir.path().join("a script"));
+        for (file, mode) in [(&key, 0o644), (&other, 0o755)] {
+            std::fs::write(file, b"x").unwrap();
+            set(file, mode);
+        }
+        for open in [0o755, 0o750, 0o777] {
+            set(dir.path(), open);
+            drop(DataDir::open(dir.path()).unwrap());
+            assert_eq!(mode(dir.path()), 0o700, "{open:o}");
+        }
+        assert_eq!((mode(&key), mode(&other)), (0o600, 0o755), "what is not the relay's stays as it is");
+        // A directory as /tmp is not taken away from those who share it.
+        set(dir.path(), 0o1777);
+        let refused = DataDir::open(dir.path()).unwrap_err();
+        assert!(refused.to_string().contains("0700"), "{refused}");
+        assert_eq!(mode(dir.path()), 0o1777);
     }
 }

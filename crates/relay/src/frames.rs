@@ -16,7 +16,7 @@ use mildam_protocol::frame::{Decoder, FrameError};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
-use crate::limiter::{Flow, Payer};
+use crate::limiter::{Hold, Portion, Toll};
 use crate::limits::Limits;
 
 /// Bytes that are read at once.
@@ -68,34 +68,36 @@ pub(crate) fn transfer_time(any: Duration, bytes: usize, bytes_a_second: u32) ->
     any.saturating_add(Duration::from_secs(seconds))
 }
 
-/// How fast and how long a client is listened to.
+/// How long a client is listened to, and how much is kept of what it says.
 struct Watch {
-    flow: Flow,
+    toll: Arc<Toll>,
+    portion: Portion,
     pulse: Arc<Pulse>,
+    limits: Arc<Limits>,
+    /// How long nobody may say anything.
     silence: Duration,
-    stranger_silence: Duration,
-    frame: Duration,
-    frame_bytes_a_second: u32,
 }
 
 impl Watch {
-    /// How long nobody may say anything.
-    const fn silence(&self) -> Duration {
-        match self.flow.payer() {
-            Payer::Address(_) => self.stranger_silence,
-            Payer::Account(_) => self.silence,
-        }
-    }
-
     /// In what time a frame of so many bytes must be whole.
     fn time_of_frame(&self, bytes: usize) -> Duration {
-        transfer_time(self.frame, bytes, self.frame_bytes_a_second)
+        transfer_time(self.limits.frame, bytes, self.limits.frame_bytes_a_second)
     }
+}
+
+/// What arrived whole.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    pub(crate) bytes: Vec<u8>,
+    /// The place of a long one among those that are kept.
+    pub(crate) hold: Option<Hold>,
 }
 
 /// Cuts what arrives into payloads.
 pub(crate) struct Frames {
     decoder: Decoder,
+    /// The place of the long frame that is under way.
+    hold: Option<Hold>,
     /// None: the peer may take its time.
     watch: Option<Watch>,
 }
@@ -103,56 +105,54 @@ pub(crate) struct Frames {
 impl Frames {
     /// Payloads of at most `limit` bytes, as fast and as slowly as they come.
     pub(crate) const fn new(limit: usize) -> Self {
-        Self { decoder: Decoder::new(limit), watch: None }
+        Self { decoder: Decoder::new(limit), hold: None, watch: None }
     }
 
     pub(crate) const fn set_limit(&mut self, limit: usize) {
         self.decoder.set_limit(limit);
     }
 
-    /// From now on the peer may be neither too fast nor too slow.
-    pub(crate) fn watch(&mut self, limits: &Limits, flow: Flow, pulse: Arc<Pulse>) {
-        self.watch = Some(Watch {
-            flow,
-            pulse,
-            silence: limits.silence,
-            stranger_silence: limits.stranger_silence,
-            frame: limits.frame,
-            frame_bytes_a_second: limits.frame_bytes_a_second,
-        });
+    /// From now on the peer must not be too slow, and pays for what is kept of it.
+    pub(crate) fn watch(
+        &mut self,
+        limits: Arc<Limits>,
+        toll: Arc<Toll>,
+        portion: Portion,
+        pulse: Arc<Pulse>,
+    ) {
+        self.watch = Some(Watch { toll, portion, pulse, silence: limits.stranger_silence, limits });
     }
 
-    /// From now on somebody else pays for what arrives.
-    pub(crate) fn set_payer(&mut self, payer: Payer) {
+    /// From now on somebody else pays, who has said who it is or has not.
+    pub(crate) fn set_portion(&mut self, portion: Portion, known: bool) {
         if let Some(watch) = &mut self.watch {
-            watch.flow.set_payer(payer);
+            watch.portion = portion;
+            watch.silence = if known { watch.limits.silence } else { watch.limits.stranger_silence };
         }
     }
 
     /// The next payload. Nothing is lost if this is dropped before it is done; time begins anew then.
-    pub(crate) async fn next(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ReadError> {
+    pub(crate) async fn next(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Result<Payload, ReadError> {
         // When the peer was last heard, and when the frame that is under way began.
         let (mut heard, mut begun) = (Instant::now(), Instant::now());
         loop {
-            if let Some(payload) = self.decoder.next()? {
-                return Ok(payload);
+            if let Some(bytes) = self.decoder.next()? {
+                return Ok(Payload { bytes, hold: self.hold.take() });
             }
-            if let Some(watch) = &mut self.watch {
+            if let (None, Some(watch), Some(bytes)) = (&self.hold, &self.watch, self.decoder.under_way()) {
                 // It is not the peer's fault that nobody listens meanwhile.
-                begun = later(begun, watch.flow.pay().await);
-                heard = Instant::now();
+                let waiting = Instant::now();
+                self.hold = watch.portion.long(bytes).await;
+                (begun, heard) = (later(begun, waiting.elapsed()), Instant::now());
             }
             let between = self.decoder.under_way().is_none();
-            let count = self.read(reader, heard, begun).await?;
+            let count = self.read(reader, heard, &mut begun).await?;
             if count == 0 {
                 return Err(ReadError::Closed);
             }
             heard = Instant::now();
             if between {
                 begun = heard;
-            }
-            if let Some(watch) = &mut self.watch {
-                watch.flow.owe(count);
             }
         }
     }
@@ -161,24 +161,30 @@ impl Frames {
     async fn read(
         &mut self,
         reader: &mut (impl AsyncRead + Unpin),
-        heard: Instant,
-        begun: Instant,
+        mut heard: Instant,
+        begun: &mut Instant,
     ) -> Result<usize, ReadError> {
         let Some(watch) = &self.watch else {
             return Ok(fill(reader, &mut self.decoder).await?);
         };
-        let whole = self.decoder.under_way().map(|bytes| later(begun, watch.time_of_frame(bytes)));
+        let frame = self.decoder.under_way().map(|bytes| watch.time_of_frame(bytes));
+        let mut held_up = watch.toll.held_up();
         loop {
+            let whole = frame.map(|time| later(*begun, time));
             // A client asks only whether a silent relay is there: whoever is told much may say nothing.
-            let silent = later(heard.max(watch.pulse.last()), watch.silence());
+            let silent = later(heard.max(watch.pulse.last()), watch.silence);
             let deadline = whole.map_or(silent, |whole| whole.min(silent));
-            if let Ok(count) = timeout_at(deadline, fill(reader, &mut self.decoder)).await {
+            let outcome = timeout_at(deadline, fill(reader, &mut self.decoder)).await;
+            let since = watch.toll.held_up();
+            let meanwhile = since.saturating_sub(held_up);
+            (held_up, *begun, heard) = (since, later(*begun, meanwhile), later(heard, meanwhile));
+            if let Ok(count) = outcome {
                 return Ok(count?);
             }
-            if whole.is_some_and(|whole| whole <= deadline) {
+            if frame.is_some_and(|time| later(*begun, time) <= deadline) {
                 return Err(ReadError::Slow);
             }
-            if later(heard.max(watch.pulse.last()), watch.silence()) <= deadline {
+            if later(heard.max(watch.pulse.last()), watch.silence) <= deadline {
                 return Err(ReadError::Silent);
             }
         }
@@ -209,16 +215,24 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::limiter::{Limiter, Origin, Stopwatch};
+    use crate::limiter::{Limiter, Metered, Origin, Payer, Stopwatch};
+
+    const ADDRESS: Origin = Origin::V4([192, 0, 2, 1]);
 
     /// Frames that are watched with the default limits, the other end, and what is written on this one.
-    fn watched(payer: Payer) -> (Frames, Arc<Pulse>, DuplexStream, DuplexStream) {
-        let limits = Limits::default();
+    fn watched(payer: Payer) -> (Frames, Arc<Pulse>, Metered<DuplexStream>, DuplexStream) {
+        let limits = Arc::new(Limits::default());
         let limiter = Arc::new(Limiter::new(&limits, &Stopwatch::system()));
         let (mut frames, pulse) = (Frames::new(SESSION_LIMIT), Arc::new(Pulse::new()));
-        frames.watch(&limits, Flow::new(limiter, payer), Arc::clone(&pulse));
+        let toll = Toll::new(Arc::clone(&limiter), Some(ADDRESS));
+        let portion = limiter.portion(ADDRESS, &payer);
+        frames.watch(limits, Arc::clone(&toll), portion.clone(), Arc::clone(&pulse));
+        if let Payer::Account(account) = payer {
+            toll.set_account(Some(account));
+            frames.set_portion(portion, true);
+        }
         let (ours, theirs) = duplex(1 << 24);
-        (frames, pulse, ours, theirs)
+        (frames, pulse, Metered::new(ours, toll), theirs)
     }
 
     fn account() -> Payer {
@@ -235,7 +249,7 @@ mod tests {
             let sent = stream.clone();
             tokio::spawn(async move { theirs.write_all(&sent).await.unwrap() });
             for payload in &payloads {
-                assert_eq!(frames.next(&mut ours).await.unwrap(), *payload, "in pieces of {piece}");
+                assert_eq!(frames.next(&mut ours).await.unwrap().bytes, *payload, "in pieces of {piece}");
             }
             assert!(matches!(frames.next(&mut ours).await, Err(ReadError::Closed)));
         }
@@ -256,7 +270,7 @@ mod tests {
     async fn nothing_is_kept_between_frames_and_little_for_one_that_is_announced() {
         let (mut frames, (mut ours, mut theirs)) = (Frames::new(SESSION_LIMIT), duplex(1 << 24));
         theirs.write_all(&frame::encode(&vec![7; SESSION_LIMIT]).unwrap()).await.unwrap();
-        assert_eq!(frames.next(&mut ours).await.unwrap().len(), SESSION_LIMIT);
+        assert_eq!(frames.next(&mut ours).await.unwrap().bytes.len(), SESSION_LIMIT);
         assert_eq!(frames.decoder.memory(), 0);
         let announced = u32::try_from(SESSION_LIMIT).unwrap().to_be_bytes();
         theirs.write_all(&announced).await.unwrap();
@@ -268,7 +282,7 @@ mod tests {
     // On a clock that moves only when everybody waits, these times are exact. REQ S5
     #[tokio::test(start_paused = true)]
     async fn silence_ends_a_connection_after_90_seconds_and_before_log_in_after_60() {
-        for (payer, expected) in [(account(), 90), (Payer::Address(Origin::V4([192, 0, 2, 1])), 60)] {
+        for (payer, expected) in [(account(), 90), (Payer::Address(ADDRESS), 60)] {
             let (mut frames, _pulse, mut ours, mut theirs) = watched(payer);
             let begun = Instant::now();
             let speak = async {

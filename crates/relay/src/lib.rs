@@ -24,6 +24,7 @@ mod keys;
 mod limiter;
 mod limits;
 mod listener;
+mod metrics;
 mod outbox;
 mod proxy;
 mod relay;

@@ -105,6 +105,11 @@ limits! {
     typing: Rate = Rate::new(5, 1, 1), set by typing: Rate = as_written;
     /// Bytes that are read from an account; and from an address, on connections that belong to no account.
     bytes: Rate = Rate::new(4 << 20, 1 << 20, 1), set by bytes: Rate = as_written;
+    /// Bytes that an account is told; and an address, on connections that belong to no account. Who is told
+    /// more is listened to later.
+    bytes_told: Rate = Rate::new(32 << 20, 8 << 20, 1), set by bytes_told: Rate = as_written;
+    /// Bytes to and from an address, for all accounts there together.
+    address_bytes: Rate = Rate::new(128 << 20, 32 << 20, 1), set by address_bytes: Rate = as_written;
     /// How long both sides of a connection that belongs to an account may be silent.
     silence: Duration = Duration::from_secs(90), set by silence_seconds: NonZeroU32 = seconds;
     /// How long both sides of any other connection may be silent.

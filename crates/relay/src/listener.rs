@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use crate::context::Context;
 use crate::http::{self, Version, Visit};
-use crate::limiter::TurnedAway;
+use crate::limiter::{ConnectionPermit, Metered, Toll, TurnedAway};
 use crate::{connection, proxy, tls};
 
 /// After a failed accept (no file descriptors, for example) this long nothing is accepted.
@@ -114,6 +114,7 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
         let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(turned_away) => {
+                context.metrics.connection_turned_away();
                 tracing::debug!(reason = %turned_away, "a connection was turned away");
                 say_at_once(stream, &door.last_words(turned_away));
                 continue;
@@ -121,12 +122,14 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
         };
         number = number.wrapping_add(1);
         let span = tracing::info_span!("connection", number, door = door.name());
+        let origin = admitted.as_ref().map(ConnectionPermit::origin);
         let visit = Visit {
             peer,
+            toll: Toll::new(Arc::clone(&context.limiter), origin),
             admitted: Arc::new(Mutex::new(admitted)),
             binding: None,
             deadline: Instant::now() + context.limits.set_up,
-            permit: Arc::new(permit),
+            permit: Arc::new((permit, context.metrics.connection_opened())),
             context: Arc::clone(&context),
         };
         let ending = context.ending.clone();
@@ -151,24 +154,28 @@ async fn serve(mut stream: TcpStream, door: Door, mut visit: Visit) {
     if context.proxies.announces(visit.peer) {
         match in_time(&visit, proxy::read_header(&mut stream)).await {
             Some(Ok(peer)) => visit.peer = peer.unwrap_or(visit.peer),
-            Some(Err(error)) => return tracing::info!(%error, "a proxy announced nobody"),
+            Some(Err(error)) => return tracing::debug!(%error, "a proxy announced nobody"),
             None => return,
         }
     }
+    let stream = Metered::new(stream, Arc::clone(&visit.toll));
     match door {
         Door::Plain => match visit.enter(visit.peer) {
-            Ok(admitted) => connection::serve(stream, None, visit.deadline, admitted, context).await,
-            Err(turned_away) => say_at_once(stream, &turned_away.last_words()),
+            Ok(admitted) => {
+                let served = connection::serve(stream, None, visit.deadline, (admitted, visit.toll), context);
+                Box::pin(served).await;
+            }
+            Err(turned_away) => say_at_once(stream.into_inner(), &turned_away.last_words()),
         },
-        Door::Http => http::serve(stream, Version::One, visit).await,
-        Door::Tls(config) => serve_tls(stream, config, visit).await,
+        Door::Http => Box::pin(http::serve(stream, Version::One, visit)).await,
+        Door::Tls(config) => Box::pin(serve_tls(stream, config, visit)).await,
     }
 }
 
-async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, mut visit: Visit) {
+async fn serve_tls(stream: Metered<TcpStream>, config: Arc<ServerConfig>, mut visit: Visit) {
     let stream = match in_time(&visit, TlsAcceptor::from(config).accept(stream)).await {
         Some(Ok(stream)) => stream,
-        Some(Err(error)) => return tracing::info!(%error, "TLS failed"),
+        Some(Err(error)) => return tracing::debug!(%error, "TLS failed"),
         None => return,
     };
     let (_, session) = stream.get_ref();
@@ -179,13 +186,15 @@ async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, mut visit: Visi
     match session.alpn_protocol() {
         Some(carrier::ALPN) => {
             if let Ok(admitted) = visit.enter(visit.peer) {
-                let Visit { binding, deadline, context, .. } = visit;
-                connection::serve(stream, binding, deadline, admitted, context).await;
+                let Visit { binding, deadline, toll, context, permit, .. } = visit;
+                let served = connection::serve(stream, binding, deadline, (admitted, toll), context);
+                Box::pin(served).await;
+                drop(permit);
             }
         }
-        Some(tls::HTTP_2) => http::serve(stream, Version::Two, visit).await,
+        Some(tls::HTTP_2) => Box::pin(http::serve(stream, Version::Two, visit)).await,
         // Who names no protocol is taken for a browser or one of the many WebSocket clients.
-        _ => http::serve(stream, Version::One, visit).await,
+        _ => Box::pin(http::serve(stream, Version::One, visit)).await,
     }
 }
 
@@ -193,7 +202,7 @@ async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, mut visit: Visi
 async fn in_time<T>(visit: &Visit, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         done = timeout_at(visit.deadline, work) => {
-            done.inspect_err(|_| tracing::info!("it took too long to set up")).ok()
+            done.inspect_err(|_| tracing::debug!("it took too long to set up")).ok()
         }
         () = visit.context.draining.cancelled() => None,
     }

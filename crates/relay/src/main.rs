@@ -1,5 +1,8 @@
 //! The program `mildam-relay`.
 
+#[cfg(unix)]
+mod file_limit;
+
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -47,6 +50,9 @@ struct Serve {
     /// Where HTTP and WebSocket are served without TLS, for a proxy that ends TLS [default: nowhere].
     #[arg(long, value_name = "ADDR")]
     http_listen: Option<SocketAddr>,
+    /// Where metrics for Prometheus are served, over HTTP without TLS [default: nowhere].
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
     /// The port in the server link, if people reach the relay at another than the one it listens on.
     #[arg(long, value_name = "PORT")]
     public_port: Option<NonZeroU16>,
@@ -168,6 +174,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
         listen: arguments.listen,
         plain_listen: arguments.plain_listen,
         http_listen: arguments.http_listen,
+        metrics_listen: arguments.metrics_listen,
         public_host: arguments.names.public_host,
         public_port: arguments.public_port,
         tls_names: given(arguments.names.tls_names),
@@ -198,6 +205,8 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let json = settings.json.unwrap_or(false);
     let config = settings.into_config()?;
+    #[cfg(unix)]
+    let config = file_limit::fit(config);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
@@ -230,6 +239,12 @@ fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
             );
         }
     }
+    if let Some(address) = ready.metrics.filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(
+            %address,
+            "metrics are open to other machines: anybody there sees how busy the relay is"
+        );
+    }
     let invitation = Invitation { link: ready.link.clone(), account: None }.to_https();
     let mut out = std::io::stdout().lock();
     if json {
@@ -238,6 +253,7 @@ fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
             "tls": ready.tls.to_string(),
             "plain": ready.plain.map(|plain| plain.to_string()),
             "http": ready.http.map(|http| http.to_string()),
+            "metrics": ready.metrics.map(|metrics| metrics.to_string()),
             "link": ready.link.to_string(),
             "invitation": invitation,
         });
@@ -249,6 +265,9 @@ fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
         }
         if let Some(http) = ready.http {
             writeln!(out, "For a proxy that ends TLS it is on {http}.")?;
+        }
+        if let Some(metrics) = ready.metrics {
+            writeln!(out, "Its metrics are at http://{metrics}/metrics.")?;
         }
         writeln!(out, "\nThis link lets people connect; hand it to them as it is:\n")?;
         writeln!(out, "  {}\n", ready.link)?;

@@ -17,9 +17,11 @@ use crate::broker::Switchboard;
 use crate::config::{Config, DEFAULT_PORT};
 use crate::context::Context;
 use crate::data_dir::{self, DataDir, DataDirError};
+use crate::http::{self, Readiness};
 use crate::identity;
 use crate::limiter::{self, Limiter};
 use crate::listener::{self, Listeners};
+use crate::metrics::Metrics;
 use crate::proxy::Proxies;
 use crate::store::{SqliteStore, StoreError};
 use crate::tls::{Certificates, TlsError};
@@ -68,6 +70,8 @@ pub struct Ready {
     pub plain: Option<SocketAddr>,
     /// The address that serves HTTP and WebSocket without TLS, if one was asked for.
     pub http: Option<SocketAddr>,
+    /// The address that serves metrics, if one was asked for.
+    pub metrics: Option<SocketAddr>,
     /// What people enter to connect.
     pub link: ServerLink,
 }
@@ -76,6 +80,8 @@ pub struct Ready {
 pub struct Relay {
     ready: Ready,
     listeners: Listeners,
+    /// Where metrics are read.
+    metrics: Option<TcpListener>,
     certificates: Arc<Certificates>,
     permits: Arc<Semaphore>,
     context: Arc<Context>,
@@ -117,9 +123,11 @@ impl Relay {
         };
         let plain = listen_if_asked(config.plain_listen).await?;
         let http = listen_if_asked(config.http_listen).await?;
+        let metrics = listen_if_asked(config.metrics_listen).await?;
         let tls_address = address_of(&listener)?;
         let plain_address = plain.as_ref().map(address_of).transpose()?;
         let http_address = http.as_ref().map(address_of).transpose()?;
+        let metrics_address = metrics.as_ref().map(address_of).transpose()?;
         let host = config.public_host.unwrap_or_else(|| reachable(tls_address.ip()).to_string());
         let port = config.public_port.map_or(tls_address.port(), NonZeroU16::get);
         let names = identity::names(Some(&host), &config.tls_names);
@@ -134,7 +142,8 @@ impl Relay {
         })
         .await??;
         let tls = certificates.server_config().map_err(|error| RelayError::Identity(error.to_string()))?;
-        let store = SqliteStore::open(&data.file(data_dir::DATABASE)).await?;
+        let counts = Arc::new(Metrics::default());
+        let store = SqliteStore::open(&data.file(data_dir::DATABASE), Arc::clone(&counts)).await?;
         if let Err(error) = age::begin(&store, &config.clock).await {
             // A disk that is full keeps nobody from reading.
             tracing::warn!(?error, "it was not noted that the relay is at work");
@@ -147,6 +156,8 @@ impl Relay {
             key,
             clock: config.clock,
             store: Arc::new(store),
+            readiness: Readiness::default(),
+            metrics: counts,
             broker: Arc::clone(&switchboard) as _,
             switchboard,
             passwords,
@@ -159,8 +170,15 @@ impl Relay {
             proxies: Proxies::new(config.trusted_proxies, config.proxy_protocol),
         };
         Ok(Self {
-            ready: Ready { tls: tls_address, plain: plain_address, http: http_address, link },
+            ready: Ready {
+                tls: tls_address,
+                plain: plain_address,
+                http: http_address,
+                metrics: metrics_address,
+                link,
+            },
             listeners: Listeners { tls: listener, config: tls, plain, http },
+            metrics,
             certificates,
             permits: Arc::new(Semaphore::new(context.limits.connections.min(Semaphore::MAX_PERMITS))),
             context: Arc::new(context),
@@ -182,6 +200,9 @@ impl Relay {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RelayError> {
         let Context { tasks, draining, ending, store, .. } = &*self.context;
         tasks.spawn(listener::accept(self.listeners, self.permits, Arc::clone(&self.context)));
+        if let Some(listener) = self.metrics {
+            tasks.spawn(http::serve_metrics(listener, Arc::clone(&self.context)));
+        }
         tasks.spawn(limiter::sweep(Arc::clone(&self.context)));
         tasks.spawn(age::follow(Arc::clone(&self.context)));
         tasks.spawn(self.certificates.follow(draining.clone()));

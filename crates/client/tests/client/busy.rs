@@ -7,6 +7,7 @@ use mildam_protocol::command::{
     ServerInfoAnswer, StoredAnswer,
 };
 use mildam_protocol::records::{AccountId, DeviceId, Message};
+use mildam_protocol::session::IncomingRequest;
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::set_up::{self, ServerKey};
 use mildam_protocol::{Code, Refusal, Request, frame};
@@ -72,6 +73,7 @@ impl QuietRelay {
     }
 
     async fn answer(&mut self, id: u64, outcome: Result<Value, Refusal>) {
+        let outcome = outcome.map(|value| value.to_string());
         let payload = self.sealer.answer(id, &outcome, &mut rng()).unwrap();
         write(&mut self.stream, &payload).await;
     }
@@ -79,9 +81,11 @@ impl QuietRelay {
     /// Answers everything until a message is sent.
     async fn until_message(&mut self) -> (u64, Message) {
         loop {
-            let incoming = self.opener.open(&read(&mut self.stream).await).unwrap();
-            let value = match incoming.request.unwrap() {
-                Request::MessageSend(send) => return (incoming.id, send.message),
+            let text = self.opener.open(read(&mut self.stream).await).unwrap();
+            let incoming = IncomingRequest::read(&text).unwrap();
+            let id = incoming.id;
+            let value = match incoming.request().unwrap() {
+                Request::MessageSend(send) => return (id, send.message),
                 Request::ServerInfo(_) => serde_json::to_value(ServerInfoAnswer {
                     name: String::new(),
                     version: String::new(),
@@ -108,9 +112,9 @@ impl QuietRelay {
                 Request::RoomList(_) => serde_json::to_value(RoomListAnswer { rooms: Vec::new() }),
                 Request::RoomLog(_) => serde_json::to_value(RoomLogAnswer { items: Vec::new(), more: false }),
                 Request::Ping(_) | Request::ReceiptSend(_) => Ok(serde_json::json!({})),
-                other => panic!("an unexpected {}", other.name()),
+                other => panic!("an unexpected {}", other.kind().name()),
             };
-            self.answer(incoming.id, Ok(value.unwrap())).await;
+            self.answer(id, Ok(value.unwrap())).await;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aes_gcm::aead::consts::U16;
-use aes_gcm::aead::{Aead, Payload};
+use aes_gcm::aead::{Aead, AeadInOut, Payload};
 use aes_gcm::aes::Aes256;
 use aes_gcm::{AesGcm, KeyInit};
 use mildam_records::canonical::Canonical;
@@ -49,13 +49,16 @@ impl Direction {
         Ok([iv.as_slice(), &ciphertext].concat())
     }
 
-    pub(super) fn open(&mut self, sealed: &[u8], aad: &Canonical) -> Result<Vec<u8>, SessionError> {
+    /// Opens it where it lies: it may be long.
+    pub(super) fn open(&mut self, mut sealed: Vec<u8>, aad: &Canonical) -> Result<Vec<u8>, SessionError> {
         let next = self.next_position()?;
-        let (iv, ciphertext) = sealed.split_first_chunk::<IV>().ok_or(SessionError::NotAuthentic)?;
-        let payload = Payload { msg: ciphertext, aad: aad.as_bytes() };
-        let opened = self.cipher.decrypt(iv.into(), payload).map_err(|_| SessionError::NotAuthentic)?;
+        let iv = *sealed.first_chunk::<IV>().ok_or(SessionError::NotAuthentic)?;
+        sealed.drain(..IV);
+        self.cipher
+            .decrypt_in_place(&iv.into(), aad.as_bytes(), &mut sealed)
+            .map_err(|_| SessionError::NotAuthentic)?;
         self.position = next;
-        Ok(opened)
+        Ok(sealed)
     }
 
     fn next_position(&self) -> Result<u64, SessionError> {

@@ -102,11 +102,11 @@ impl Opener {
         let Answer { status, id, code, message, retry_after, data, proof } = answer;
         match (status, data, proof) {
             (Status::Success, Some(data), None) => {
-                let plain = self.0.open(&data, &aad)?;
+                let plain = self.0.open(data.0, &aad)?;
                 Incoming::read(id, &plain)
             }
             (Status::Invalid | Status::Fail, None, Some(proof)) => {
-                if !self.0.open(&proof, &aad)?.is_empty() {
+                if !self.0.open(proof.0, &aad)?.is_empty() {
                     return Err(SessionError::Malformed);
                 }
                 let id = id.ok_or(SessionError::Malformed)?;

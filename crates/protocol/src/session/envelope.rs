@@ -1,8 +1,11 @@
 //! The JSON of requests and answers, with the seed's field names.
 
+use std::borrow::Cow;
+
 use mildam_records::bytes::Bytes;
 use mildam_records::canonical::Canonical;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::cipher::Direction;
 use crate::code::{Code, Failure};
@@ -21,15 +24,22 @@ pub(super) struct RequestOut<'a, C> {
     pub(super) data: &'a C,
 }
 
-/// A request that a server reads.
+/// A request that a server reads. What it asks is left as it is until it is known how much that may be.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RequestIn {
-    pub(super) command: String,
+pub(super) struct RequestIn<'a> {
+    #[serde(borrow)]
+    pub(super) command: Cow<'a, str>,
     pub(super) id: u64,
     pub(super) session: Option<SessionId>,
-    #[serde(default)]
-    pub(super) data: serde_json::Value,
+    #[serde(borrow, default)]
+    pub(super) data: Option<&'a RawValue>,
+}
+
+/// What is answered where a request is none.
+#[derive(Deserialize)]
+pub(super) struct Id {
+    pub(super) id: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,13 @@
 //! The server's side of a session.
 
 use rand_core::CryptoRng;
+use serde_json::value::RawValue;
 
 use super::cipher::Direction;
-use super::envelope::{Answer, REQUEST_LABEL, RequestIn, Status};
-use super::{Refusal, SessionError, read_json};
+use super::envelope::{Answer, Id, REQUEST_LABEL, RequestIn, Status};
+use super::{Refusal, SessionError};
 use crate::code::Code;
-use crate::command::{Request, RequestError, SessionId};
+use crate::command::{Kind, Request, SessionId};
 use crate::set_up::Keys;
 
 /// A session as the server holds it.
@@ -31,48 +32,42 @@ impl ServerSession {
     }
 }
 
-/// A request as it came.
+/// A request as it came: who asks for which command. What it asks in particular is read last, since that is
+/// what can be much.
 #[derive(Debug)]
-pub struct IncomingRequest {
+pub struct IncomingRequest<'a> {
     /// What the answer must carry.
     pub id: u64,
     /// The session id, if one was sent.
     pub session: Option<SessionId>,
     /// The command, or why it cannot be one: the connection lives on.
-    pub request: Result<Request, Refusal>,
+    pub kind: Result<Kind, Refusal>,
+    data: &'a str,
 }
 
-impl IncomingRequest {
+impl<'a> IncomingRequest<'a> {
     /// Reads the text of a request that is open.
     ///
     /// # Errors
-    /// [`SessionError::Malformed`] for what is no JSON, has a key twice, or bears no id.
-    pub fn read(plain: &[u8]) -> Result<Self, SessionError> {
-        let value: serde_json::Value = read_json(plain)?;
-        let id = value.get("id").and_then(serde_json::Value::as_u64).ok_or(SessionError::Malformed)?;
-        let read: Result<RequestIn, _> = serde_json::from_value(value);
-        Ok(match read {
-            Ok(RequestIn { command, id, session, data }) => {
-                let request = Request::read(&command, data).map_err(|error| match error {
-                    RequestError::UnknownCommand => {
-                        Refusal::new(Code::UnknownCommand, "this relay knows no such command")
-                    }
-                    RequestError::Malformed(_) => Refusal::new(
-                        Code::Malformed,
-                        "the data is not of the form that this command takes; see docs/protocol.md",
-                    ),
-                });
-                Self { id, session, request }
-            }
-            Err(_) => Self {
-                id,
-                session: None,
-                request: Err(Refusal::new(
-                    Code::Malformed,
-                    "a request has the fields command, id, session and data, and no others",
-                )),
-            },
-        })
+    /// [`SessionError::Malformed`] for what is no JSON, or bears no id.
+    pub fn read(plain: &'a [u8]) -> Result<Self, SessionError> {
+        if let Ok(RequestIn { command, id, session, data }) = serde_json::from_slice(plain) {
+            let unknown = || Refusal::new(Code::UnknownCommand, "this relay knows no such command");
+            let kind = Kind::of(&command).ok_or_else(unknown);
+            return Ok(Self { id, session, kind, data: data.map_or("null", RawValue::get) });
+        }
+        let Id { id } = serde_json::from_slice(plain).map_err(|_| SessionError::Malformed)?;
+        let fields = "a request has the fields command, id, session and data, each once, and no others";
+        Ok(Self { id, session: None, kind: Err(Refusal::new(Code::Malformed, fields)), data: "null" })
+    }
+
+    /// Reads what it asks.
+    ///
+    /// # Errors
+    /// [`Code::UnknownCommand`] or [`Code::Malformed`]: the connection lives on.
+    pub fn request(self) -> Result<Request, Refusal> {
+        let malformed = "the data is not of the form that this command takes; see docs/protocol.md";
+        Request::read(self.kind?, self.data).map_err(|_| Refusal::new(Code::Malformed, malformed))
     }
 }
 
@@ -81,15 +76,13 @@ impl IncomingRequest {
 pub struct Opener(pub(super) Direction);
 
 impl Opener {
-    /// Reads the next payload.
+    /// Opens the next payload: the text of an [`IncomingRequest`].
     ///
     /// # Errors
-    /// [`SessionError`]: the connection must be closed. A request that opens but has an unknown
-    /// command or unusable data is no such error; one without an id cannot be answered and is.
-    pub fn open(&mut self, payload: &[u8]) -> Result<IncomingRequest, SessionError> {
+    /// [`SessionError`]: the connection must be closed.
+    pub fn open(&mut self, payload: Vec<u8>) -> Result<Vec<u8>, SessionError> {
         let aad = self.0.aad(REQUEST_LABEL);
-        let plain = self.0.open(payload, &aad)?;
-        IncomingRequest::read(&plain)
+        self.0.open(payload, &aad)
     }
 }
 
@@ -98,21 +91,18 @@ impl Opener {
 pub struct Sealer(pub(super) Direction);
 
 impl Sealer {
-    /// Writes an answer. Payloads must be sent in the order in which they were written.
+    /// Writes an answer: `data` as JSON, or a refusal. Payloads must be sent in the order in which they were written.
     ///
     /// # Errors
     /// [`SessionError::UsedUp`] or [`SessionError::Local`].
     pub fn answer(
         &mut self,
         id: u64,
-        outcome: &Result<serde_json::Value, Refusal>,
+        outcome: &Result<String, Refusal>,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SessionError> {
         match outcome {
-            Ok(value) => {
-                let plain = serde_json::to_vec(value).map_err(|_| SessionError::Local)?;
-                self.success(Some(id), &plain, rng)
-            }
+            Ok(data) => self.success(Some(id), data.as_bytes(), rng),
             Err(refusal) => {
                 let mut answer = Answer {
                     status: Status::of(refusal.code),

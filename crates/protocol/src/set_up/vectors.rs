@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{ClientKey, ServerKey, client, server};
 use crate::code::Code;
 use crate::command::{FriendRequest, ServerInfo, SessionId};
-use crate::session::{Incoming, Refusal};
+use crate::session::{Incoming, IncomingRequest, Refusal};
 
 /// Random bytes that anybody can make: SHA-256 over a name and a counter, block after block.
 struct Counted {
@@ -93,12 +93,13 @@ fn vectors(server_pkcs8: &Bytes, client_pkcs8: &Bytes) -> Value {
         asking.request(2, Some(&session), &command, &mut of_client).unwrap(),
     ];
     for request in &requests {
-        opener.open(request).unwrap().request.unwrap();
+        let text = opener.open(request.clone()).unwrap();
+        IncomingRequest::read(&text).unwrap().request().unwrap();
     }
     let refusal = Refusal::new(Code::NotFound, "there is no such account");
     let event = r#"{"event":"friend_declined","data":{"account":"bob"}}"#;
     let answers = [
-        sealer.answer(1, &Ok(json!({"protocol": 1})), &mut of_server).unwrap(),
+        sealer.answer(1, &Ok(r#"{"protocol":1}"#.to_owned()), &mut of_server).unwrap(),
         sealer.answer(2, &Err(refusal), &mut of_server).unwrap(),
         sealer.push(event, &mut of_server).unwrap(),
     ];
@@ -179,7 +180,7 @@ fn the_text_names_what_the_program_knows() {
         lines.map(str::to_owned).collect()
     };
     let commands = headed("### `");
-    let known = crate::Request::NAMES.iter().map(ToString::to_string).collect();
+    let known = crate::command::Kind::ALL.iter().map(|kind| kind.name().to_owned()).collect();
     assert_eq!(commands, known);
     for code in Code::ALL {
         assert!(text.contains(&format!("| `{code}` |")), "{code} is not in the table of codes");

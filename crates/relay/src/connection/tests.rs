@@ -13,9 +13,10 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::broker::{Address, Broker, News, Switchboard};
 use crate::clock::Clock;
+use crate::config::Limits;
 use crate::limiter::{Limiter, Stopwatch};
 use crate::secrets::{SECRET_BYTES, Secrets};
-use crate::store::{Committed, Rejection, Store, StoreError, Work};
+use crate::store::{Committed, Rejection, Store, StoreError, Turn, Work};
 use mildam_protocol::password::ServerKeys;
 
 /// Nobody looks at its proof: the store does nothing.
@@ -28,7 +29,7 @@ struct Held(mpsc::UnboundedSender<Settle>);
 
 #[async_trait]
 impl Store for Held {
-    async fn write(&self, _: Work, settle: Settle) -> Result<(), StoreError> {
+    async fn write(&self, _: Turn, _: Work, settle: Settle) -> Result<(), StoreError> {
         self.0.send(settle).map_err(|_| StoreError::Closed)
     }
 
@@ -62,6 +63,8 @@ fn context_with(limits: Limits) -> (Arc<Context>, mpsc::UnboundedReceiver<Settle
         limiter: Arc::new(Limiter::new(&limits, &Stopwatch::system())),
         proxies: crate::proxy::Proxies::default(),
         limits: Arc::new(limits),
+        readiness: crate::http::Readiness::default(),
+        metrics: Arc::default(),
         store: Arc::new(Held(held)),
         broker: Arc::clone(&switchboard) as _,
         switchboard,
@@ -74,11 +77,17 @@ fn context_with(limits: Limits) -> (Arc<Context>, mpsc::UnboundedReceiver<Settle
     (Arc::new(context), released)
 }
 
+fn admit(context: &Arc<Context>) -> (ConnectionPermit, Arc<Toll>) {
+    let admitted = context.limiter.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+    let toll = Toll::new(Arc::clone(&context.limiter), Some(admitted.origin()));
+    (admitted, toll)
+}
+
 /// Serves one end of a pipe, with the default limit; gives the other.
 fn serve_one(context: &Arc<Context>) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let deadline = Instant::now() + context.limits.set_up;
-    let admitted = context.limiter.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+    let admitted = admit(context);
     tokio::spawn(serve(theirs, None, deadline, admitted, Arc::clone(context)));
     ours
 }
@@ -91,17 +100,17 @@ fn attached() -> Committed {
         nickname: String::new(),
         expires_at: 1,
     };
-    Committed { answer: serde_json::to_value(answer).unwrap(), news: Vec::new() }
+    Committed { answer: serde_json::to_string(&answer).unwrap(), news: Vec::new() }
 }
 
 async fn set_up_client(stream: &mut DuplexStream, frames: &mut Frames) -> ClientSession {
     let der = key().to_pkcs8().unwrap();
     let state = client::start(key().fingerprint(), ClientKey::danger_from_pkcs8(&der).unwrap(), None);
-    let (answer, state) = state.handle(&frames.next(stream).await.unwrap(), &mut rng()).unwrap();
+    let (answer, state) = state.handle(&frames.next(stream).await.unwrap().bytes, &mut rng()).unwrap();
     write_frame(stream, &answer).await.unwrap();
-    let (answer, state) = state.handle(&frames.next(stream).await.unwrap(), &mut rng()).unwrap();
+    let (answer, state) = state.handle(&frames.next(stream).await.unwrap().bytes, &mut rng()).unwrap();
     write_frame(stream, &answer).await.unwrap();
-    state.handle(&frames.next(stream).await.unwrap()).unwrap().session
+    state.handle(&frames.next(stream).await.unwrap().bytes).unwrap().session
 }
 
 /// Asks for an attachment; gives the session, and what settles it in the store.
@@ -125,7 +134,8 @@ async fn ten_seconds_are_the_limit_of_a_set_up() {
     let mut stream = serve_one(&context);
     let mut frames = Frames::new(SET_UP_LIMIT);
     frames.next(&mut stream).await.unwrap();
-    let last: serde_json::Value = serde_json::from_slice(&frames.next(&mut stream).await.unwrap()).unwrap();
+    let last: serde_json::Value =
+        serde_json::from_slice(&frames.next(&mut stream).await.unwrap().bytes).unwrap();
     assert_eq!(last["header"]["status"], "fail");
     // On a clock that moves only when everybody waits this is exact.
     assert_eq!(begun.elapsed().as_secs(), 10);
@@ -143,7 +153,7 @@ async fn draining_finishes_what_is_in_hand_and_refuses_the_rest() {
 
     context.draining.cancel();
     let mut answer = async |stream: &mut DuplexStream| {
-        let payload = frames.next(stream).await?;
+        let payload = frames.next(stream).await?.bytes;
         match opener.open(&payload).unwrap() {
             Incoming::Answer { id, outcome } => Ok((id, outcome.map_err(|refusal| refusal.code))),
             other => panic!("{other:?}"),
@@ -179,12 +189,12 @@ async fn while_a_write_is_in_hand_later_requests_hear_that_the_relay_stops() {
     context.draining.cancel();
     let late = sealer.request(2, None, &ServerInfo {}, &mut rng()).unwrap();
     write_frame(&mut stream, &late).await.unwrap();
-    let mut answer = async || match opener.open(&frames.next(&mut stream).await.unwrap()).unwrap() {
+    let mut answer = async || match opener.open(&frames.next(&mut stream).await.unwrap().bytes).unwrap() {
         Incoming::Answer { id, outcome } => (id, outcome.map_err(|refusal| refusal.code)),
         other => panic!("{other:?}"),
     };
     assert_eq!(answer().await, (2, Err(Code::Draining)));
-    in_hand(Ok(Committed::default()));
+    in_hand(Ok(Committed { answer: "null".to_owned(), ..Committed::default() }));
     assert_eq!(answer().await, (1, Ok(serde_json::Value::Null)));
     assert!(matches!(frames.next(&mut stream).await, Err(ReadError::Closed)));
 }
@@ -205,7 +215,7 @@ async fn what_is_committed_right_after_an_attachment_reaches_it() {
     context.switchboard.publish(News::new(alice(), &Event::CatchUp {}).unwrap());
     let info = sealer.request(2, None, &ServerInfo {}, &mut rng()).unwrap();
     write_frame(&mut stream, &info).await.unwrap();
-    let mut next = async || opener.open(&frames.next(&mut stream).await.unwrap()).unwrap();
+    let mut next = async || opener.open(&frames.next(&mut stream).await.unwrap().bytes).unwrap();
     assert!(matches!(next().await, Incoming::Answer { id: 1, outcome: Ok(_) }));
     assert!(matches!(next().await, Incoming::Push(event) if *event == Event::DeviceRemoved {}));
     assert!(matches!(next().await, Incoming::Answer { id: 2, .. }), "nothing comes behind the last");
@@ -215,7 +225,7 @@ async fn what_is_committed_right_after_an_attachment_reaches_it() {
 fn serve_pipe(context: &Arc<Context>, capacity: usize) -> (DuplexStream, tokio::task::JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(capacity);
     let deadline = Instant::now() + context.limits.set_up;
-    let admitted = context.limiter.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+    let admitted = admit(context);
     (ours, tokio::spawn(serve(theirs, None, deadline, admitted, Arc::clone(context))))
 }
 
@@ -266,12 +276,12 @@ async fn the_rsa_of_set_ups_takes_turns() {
     let mut frames = Frames::new(SESSION_LIMIT);
     let der = key().to_pkcs8().unwrap();
     let state = client::start(key().fingerprint(), ClientKey::danger_from_pkcs8(&der).unwrap(), None);
-    let (answer, state) = state.handle(&frames.next(&mut stream).await.unwrap(), &mut rng()).unwrap();
+    let (answer, state) = state.handle(&frames.next(&mut stream).await.unwrap().bytes, &mut rng()).unwrap();
     write_frame(&mut stream, &answer).await.unwrap();
     let early = timeout(Duration::from_secs(5), frames.next(&mut stream)).await;
     assert!(early.is_err(), "nothing is computed out of turn");
     drop(taken);
-    state.handle(&frames.next(&mut stream).await.unwrap(), &mut rng()).unwrap();
+    state.handle(&frames.next(&mut stream).await.unwrap().bytes, &mut rng()).unwrap();
 }
 
 // REQ T1, S5
@@ -314,7 +324,7 @@ async fn a_connection_that_is_cut_anywhere_leaves_nothing_behind() {
 async fn a_connection_takes_little_memory() {
     let (context, _held) = context().await;
     let (_ours, theirs) = tokio::io::duplex(64);
-    let admitted = context.limiter.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+    let admitted = admit(&context);
     let served = serve(theirs, None, Instant::now(), admitted, Arc::clone(&context));
     let bytes = size_of_val(&served);
     assert!(bytes < 8 * 1024, "{bytes} bytes for each connection, whatever it does");

@@ -24,7 +24,8 @@ use crate::broker::{Address, Devices, News};
 use crate::context::{Context, rng};
 use crate::rules::{bad_record, require, stale, text};
 use crate::store::{
-    self, Committed, FirstKeys, NewAccount, Rejection, SessionRow, Settle, StoreError, Transaction, Work,
+    self, Committed, FirstKeys, NewAccount, Rejection, SessionRow, Settle, StoreError, Transaction, Turn,
+    Work,
 };
 
 /// A request that changes to whom the connection belongs, or leads up to that.
@@ -41,8 +42,8 @@ pub(crate) enum Admission {
 
 /// What an admission came to.
 pub(crate) struct Admitted {
-    /// `data` of the answer.
-    pub(crate) answer: serde_json::Value,
+    /// `data` of the answer, as JSON.
+    pub(crate) answer: String,
     /// To whom the connection belongs now.
     pub(crate) caller: Caller,
 }
@@ -85,7 +86,7 @@ pub(crate) fn sign_up_start(
     context: &Context,
     approach: &mut Approach,
     command: SignUpStart,
-) -> Result<serde_json::Value, Refusal> {
+) -> Result<String, Refusal> {
     let password = context.passwords.register(&command.account, &command.password).map_err(bad_password)?;
     approach.count_guess();
     approach.registering = Some(command.account);
@@ -165,7 +166,7 @@ pub(crate) async fn log_in_start(
     approach: &mut Approach,
     transcript: &Hash,
     command: LogInStart,
-) -> Result<serde_json::Value, Refusal> {
+) -> Result<String, Refusal> {
     approach.login = None;
     let id = command.account.clone();
     let known = store::load(&*context.store, |tx| Box::pin(async move { Ok(tx.account(&id).await?) }))
@@ -219,7 +220,7 @@ pub(crate) async fn recover_start(
     approach: &mut Approach,
     transcript: &Hash,
     command: RecoverStart,
-) -> Result<serde_json::Value, Refusal> {
+) -> Result<String, Refusal> {
     approach.recovering = None;
     let id = command.account.clone();
     let (known, published) = store::load(&*context.store, |tx| {
@@ -324,12 +325,12 @@ pub(crate) fn attach(context: &Context, transcript: &Hash, ticket: Ticket, proof
 pub(crate) fn attached(outcome: Result<Committed, Rejection>) -> Result<Admitted, Refusal> {
     let Committed { answer, .. } = outcome.map_err(refusal)?;
     // The answer is our own; reading it back saves a second way out of the transaction.
-    let attached: AttachAnswer = serde_json::from_value(answer.clone()).map_err(broken)?;
+    let attached: AttachAnswer = serde_json::from_str(&answer).map_err(broken)?;
     Ok(Admitted { answer, caller: Caller { account: attached.account, device: attached.device } })
 }
 
 /// `log_out`. Other connections of the device are told and get no more news.
-pub(crate) async fn log_out(context: &Context, ticket: Ticket) -> Result<Committed, Refusal> {
+pub(crate) async fn log_out(context: &Context, turn: Turn, ticket: Ticket) -> Result<Committed, Refusal> {
     let limits = context.limits.clone();
     let work: Work = Box::new(move |tx| {
         Box::pin(async move {
@@ -341,7 +342,7 @@ pub(crate) async fn log_out(context: &Context, ticket: Ticket) -> Result<Committ
             tell(&Done {}, vec![ended])
         })
     });
-    store::commit(&*context.store, work).await.map_err(refusal)
+    store::commit_for(&*context.store, turn, work).await.map_err(refusal)
 }
 
 /// What begins together with a session: all of it or nothing.
@@ -399,13 +400,13 @@ async fn begin_session(
             tell(&Done {}, told)
         })
     });
-    commit_and_tell(context, work).await.map_err(refusal)?;
+    commit_and_tell(context, Turn::of_account(&caller.account), work).await.map_err(refusal)?;
     Ok(Admitted { answer: answer(&SessionAnswer { session, expires_at, nickname })?, caller })
 }
 
 /// Writes, and tells of it in the order of the commits: a device that was taken off the list gets
 /// no news of what was committed after that.
-async fn commit_and_tell(context: &Context, work: Work) -> Result<(), Rejection> {
+async fn commit_and_tell(context: &Context, turn: Turn, work: Work) -> Result<(), Rejection> {
     let broker = Arc::clone(&context.broker);
     let (put, got) = oneshot::channel();
     let settle: Settle = Box::new(move |outcome| {
@@ -417,7 +418,7 @@ async fn commit_and_tell(context: &Context, work: Work) -> Result<(), Rejection>
         // The other end waits below, or nobody wants to know any more.
         let _ = put.send(settled);
     });
-    context.store.write(work, settle).await?;
+    context.store.write(turn, work, settle).await?;
     got.await.map_err(|_| StoreError::Closed)?
 }
 

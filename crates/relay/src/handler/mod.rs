@@ -64,7 +64,7 @@ pub(crate) struct Scene {
 /// How a request is carried out.
 pub(crate) enum Plan {
     /// Answered at once.
-    Answer(serde_json::Value),
+    Answer(String),
     /// Looks things up.
     Read(Work),
     /// Changes something.
@@ -242,9 +242,9 @@ const RENEW_AFTER: u64 = 60 * 60 * 1000;
 /// The bytes of JSON that an answer may have, so that sealed and encoded it fits a frame.
 pub(super) const ANSWER_BUDGET: usize = 700 * 1024;
 
-/// `data` of an answer.
-pub(crate) fn answer(value: &impl Serialize) -> Result<serde_json::Value, Refusal> {
-    serde_json::to_value(value).map_err(|_| internal())
+/// `data` of an answer, as JSON.
+pub(crate) fn answer(value: &impl Serialize) -> Result<String, Refusal> {
+    serde_json::to_string(value).map_err(|_| internal())
 }
 
 /// An outcome that nobody else is told of.

@@ -11,7 +11,7 @@ use super::{Scene, done, news, tell};
 use crate::broker::{Address, Switchboard};
 use crate::context::Context;
 use crate::rules::require;
-use crate::store::{Committed, Rejection, Settle, Transaction, Work};
+use crate::store::{Committed, Rejection, Settle, Transaction, Turn, Work};
 
 /// `presence_set`
 pub(super) async fn set(
@@ -68,6 +68,7 @@ pub(super) async fn typing(
 /// neither overtakes nor falls behind a friendship's end or the wish to hide; and what the friends are
 /// told is what is true when they are.
 pub(crate) async fn changed(context: &Context, account: AccountId) {
+    let turn = Turn::of_account(&account);
     let watchers = Arc::new(OnceLock::new());
     let found = Arc::clone(&watchers);
     let id = account.clone();
@@ -85,7 +86,7 @@ pub(crate) async fn changed(context: &Context, account: AccountId) {
             tracing::warn!(error = ?outcome.err(), "friends were not told that an account came or went");
         }
     });
-    if let Err(error) = context.store.write(work, settle).await {
+    if let Err(error) = context.store.write(turn, work, settle).await {
         tracing::debug!(%error, "nobody is told of presence any more");
     }
 }

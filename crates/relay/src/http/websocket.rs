@@ -20,6 +20,9 @@ use crate::connection;
 /// What is read at a time. Each connection holds so much.
 const READ_BUFFER: usize = 4 * 1024;
 
+/// Messages without a byte of the protocol that may follow each other.
+const MOST_EMPTY: u32 = 100;
+
 /// `/ws`
 pub(super) async fn open(
     State(visit): State<Visit>,
@@ -41,6 +44,8 @@ pub(super) async fn open(
         .protocols([WEB_SOCKET_PROTOCOL])
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
+        // What cannot be written, such as answers to pings that nobody reads, ends the connection.
+        .max_write_buffer_size(2 * WEB_SOCKET_MESSAGE)
         // A message is kept until it is whole, so this is what a stranger can make the relay hold.
         .max_message_size(WEB_SOCKET_MESSAGE)
         .max_frame_size(WEB_SOCKET_MESSAGE);
@@ -49,7 +54,13 @@ pub(super) async fn open(
             let _task = task;
             let _permit = visit.permit;
             let ending = context.ending.clone();
-            let served = connection::serve(bytes(socket), visit.binding, visit.deadline, admitted, context);
+            let served = connection::serve(
+                bytes(socket),
+                visit.binding,
+                visit.deadline,
+                (admitted, visit.toll),
+                context,
+            );
             ending.run_until_cancelled(served).await;
         };
         served.instrument(span)
@@ -59,12 +70,19 @@ pub(super) async fn open(
 /// The bytes in a WebSocket's binary messages.
 fn bytes(socket: WebSocket) -> impl AsyncRead + AsyncWrite + Unpin + Send {
     let (sink, stream) = socket.split();
-    let read = stream.filter_map(|message| {
+    let mut empty = 0_u32;
+    let read = stream.filter_map(move |message| {
         std::future::ready(match message {
-            Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
+            Ok(Message::Binary(bytes)) if !bytes.is_empty() => {
+                empty = 0;
+                Some(Ok(bytes))
+            }
             Ok(Message::Text(_)) => Some(Err(io::Error::other("a text in the WebSocket"))),
-            // Those are answered by themselves, and the end of the stream follows the last.
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => None,
+            // Pings are answered by themselves, and the end of the stream follows the last message.
+            Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => {
+                empty = empty.saturating_add(1);
+                (empty > MOST_EMPTY).then(|| Err(io::Error::other("too many messages with nothing in them")))
+            }
             Err(error) => Some(Err(io::Error::other(error))),
         })
     });

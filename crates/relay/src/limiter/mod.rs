@@ -5,15 +5,17 @@
 //! everybody else with the share of the address. Whether an account exists makes no difference.
 
 mod door;
-mod flow;
 mod meter;
 mod rate;
+mod share;
+mod toll;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use mildam_protocol::command::Kind;
 use mildam_protocol::records::AccountId;
 use mildam_protocol::{Code, Refusal, Request};
 use tokio::sync::Semaphore;
@@ -22,13 +24,18 @@ use crate::context::Context;
 use crate::limits::Limits;
 use door::Door;
 use meter::{Meter, Wait};
+use share::Shares;
 
 pub(crate) use door::{ConnectionPermit, Origin, TurnedAway};
-pub(crate) use flow::Flow;
 pub use rate::{Rate, Stopwatch};
+pub(crate) use share::{Hold, Portion};
+pub(crate) use toll::{Metered, Toll};
 
 /// How often those are forgotten who do not count any more.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// Long requests that are read at a time.
+const LONG_READING: usize = 2;
 
 /// Who pays for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +60,8 @@ pub(crate) struct Limiter {
     /// One permit for each set-up whose RSA is computed; others wait, so that they do not fill the
     /// threads on which it is.
     key_work: Arc<Semaphore>,
+    /// One permit for each long request that is read; others wait.
+    long_reading: Semaphore,
     turned_away: AtomicU64,
     sign_ups: Meter<Origin>,
     guesses: Meter<(Origin, AccountId)>,
@@ -65,6 +74,9 @@ pub(crate) struct Limiter {
     new_rooms: Meter<AccountId>,
     typing: Meter<AccountId>,
     bytes: Meter<Payer>,
+    bytes_told: Meter<Payer>,
+    address_bytes: Meter<Origin>,
+    shares: Shares,
 }
 
 impl Limiter {
@@ -73,6 +85,7 @@ impl Limiter {
         Self {
             door: Arc::new(Door::new(limits, stopwatch)),
             key_work: Arc::new(Semaphore::new(cores)),
+            long_reading: Semaphore::new(LONG_READING),
             turned_away: AtomicU64::new(0),
             sign_ups: Meter::new(limits.sign_ups, stopwatch),
             guesses: Meter::new(limits.guesses, stopwatch),
@@ -85,6 +98,9 @@ impl Limiter {
             new_rooms: Meter::new(limits.new_rooms, stopwatch),
             typing: Meter::new(limits.typing, stopwatch),
             bytes: Meter::new(limits.bytes, stopwatch),
+            bytes_told: Meter::new(limits.bytes_told, stopwatch),
+            address_bytes: Meter::new(limits.address_bytes, stopwatch),
+            shares: Shares::new(),
         }
     }
 
@@ -103,11 +119,22 @@ impl Limiter {
         &self.key_work
     }
 
-    /// Counts a request, `None` if it cannot be read, and judges it. `arriving` says that the
+    /// Permits for the reading of long requests.
+    pub(crate) const fn long_reading(&self) -> &Semaphore {
+        &self.long_reading
+    }
+
+    /// What those who pay may have in hand together.
+    pub(crate) fn portion(&self, origin: Origin, payer: &Payer) -> Portion {
+        let account = Some(payer.clone()).filter(|payer| matches!(payer, Payer::Account(_)));
+        self.shares.of(account.into_iter().chain([Payer::Address(origin)]))
+    }
+
+    /// Counts a request, `None` if its command cannot be made out, and judges it. `arriving` says that the
     /// connection has not asked to be attached before: that much its own admission has paid for.
     pub(crate) fn judge(
         &self,
-        request: Option<&Request>,
+        kind: Option<Kind>,
         origin: Origin,
         payer: &Payer,
         arriving: bool,
@@ -115,50 +142,57 @@ impl Limiter {
         limited(self.requests.take(payer), "too many requests")?;
         match payer {
             Payer::Account(account) => {
-                if self.judge_account(request, account)? == Verdict::Hush {
+                if self.judge_account(kind, account)? == Verdict::Hush {
                     return Ok(Verdict::Hush);
                 }
             }
             Payer::Address(origin) => {
-                let free = matches!(request, Some(Request::Ping(_)))
-                    || arriving && matches!(request, Some(Request::Attach(_)));
+                let free = kind == Some(Kind::Ping) || arriving && kind == Some(Kind::Attach);
                 if !free {
                     let many = "too many requests from your address";
                     limited(self.stranger_requests.take(origin), many)?;
                 }
             }
         }
-        match request {
-            Some(Request::SignUp(_)) => {
-                limited(self.sign_ups.take(&origin), "too many new accounts from your address")?;
-            }
-            // Who has the answer to one of these can try a password, or has tried words.
-            Some(Request::SignUpStart(command)) => self.judge_guess(origin, &command.account)?,
-            Some(Request::LogInStart(command)) => self.judge_guess(origin, &command.account)?,
-            Some(Request::RecoverStart(command)) => self.judge_guess(origin, &command.account)?,
-            _ => {}
+        if kind == Some(Kind::SignUp) {
+            limited(self.sign_ups.take(&origin), "too many new accounts from your address")?;
         }
         Ok(Verdict::Go)
     }
 
-    fn judge_account(&self, request: Option<&Request>, account: &AccountId) -> Result<Verdict, Refusal> {
+    /// Counts what a request that can be read tries.
+    pub(crate) fn judge_try(&self, request: &Request, origin: Origin) -> Result<(), Refusal> {
         match request {
-            Some(Request::GetAccountKeys(_)) => limited(self.look_ups.take(account), "too many look-ups")?,
-            Some(Request::MessageSend(_)) => limited(self.messages.take(account), "too many messages")?,
-            Some(Request::FriendRequest(_)) => {
+            // Who has the answer to one of these can try a password, or has tried words.
+            Request::SignUpStart(command) => self.judge_guess(origin, &command.account),
+            Request::LogInStart(command) => self.judge_guess(origin, &command.account),
+            // Nobody guesses 128 bits. Whoever has lost a device must get in, whatever others try meanwhile.
+            Request::RecoverStart(command) => self.judge_words(origin, &command.account),
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_account(&self, kind: Option<Kind>, account: &AccountId) -> Result<Verdict, Refusal> {
+        match kind {
+            Some(Kind::GetAccountKeys) => limited(self.look_ups.take(account), "too many look-ups")?,
+            Some(Kind::MessageSend) => limited(self.messages.take(account), "too many messages")?,
+            Some(Kind::FriendRequest) => {
                 limited(self.friend_requests.take(account), "too many friend requests")?;
             }
-            Some(Request::RoomCreate(_)) => limited(self.new_rooms.take(account), "too many new rooms")?,
-            Some(Request::Typing(_)) if self.typing.take(account).is_err() => return Ok(Verdict::Hush),
+            Some(Kind::RoomCreate) => limited(self.new_rooms.take(account), "too many new rooms")?,
+            Some(Kind::Typing) if self.typing.take(account).is_err() => return Ok(Verdict::Hush),
             _ => {}
         }
         Ok(Verdict::Go)
     }
 
     fn judge_guess(&self, origin: Origin, account: &AccountId) -> Result<(), Refusal> {
-        let many = "too many passwords or words were tried for this account";
-        limited(self.guesses.take(&(origin, account.clone())), many)?;
-        limited(self.account_guesses.take(account), many)
+        self.judge_words(origin, account)?;
+        limited(self.account_guesses.take(account), MANY_GUESSES)
+    }
+
+    fn judge_words(&self, origin: Origin, account: &AccountId) -> Result<(), Refusal> {
+        limited(self.guesses.take(&(origin, account.clone())), MANY_GUESSES)
     }
 
     /// Forgets those who do not count any more.
@@ -175,6 +209,9 @@ impl Limiter {
         self.new_rooms.sweep();
         self.typing.sweep();
         self.bytes.sweep();
+        self.bytes_told.sweep();
+        self.address_bytes.sweep();
+        self.shares.sweep();
     }
 
     /// Whether all connections have given their places back.
@@ -193,6 +230,8 @@ impl Limiter {
         origins + guesses + payers + accounts.map(Meter::len).iter().sum::<usize>()
     }
 }
+
+const MANY_GUESSES: &str = "too many passwords or words were tried for this account";
 
 fn limited(outcome: Result<(), Wait>, what: &str) -> Result<(), Refusal> {
     outcome.map_err(|wait| {
@@ -214,9 +253,7 @@ pub(crate) async fn sweep(context: Arc<Context>) {
 
 #[cfg(test)]
 mod tests {
-    use mildam_protocol::command::{
-        Attach, FriendRequest, LogInStart, Ping, RecoverStart, SignUpStart, Typing,
-    };
+    use mildam_protocol::command::{Attach, LogInStart, Ping, RecoverStart, SignUpStart};
     use mildam_protocol::records::bytes::Bytes;
     use mildam_protocol::records::keys::Signature;
 
@@ -245,8 +282,8 @@ mod tests {
 
     /// The request of somebody who is not logged in: the seconds after which to try again, if any.
     fn ask(limiter: &Limiter, request: &Request, origin: Origin) -> Option<u32> {
-        let judged = limiter.judge(Some(request), origin, &Payer::Address(origin), false);
-        judged.err().map(|refusal| {
+        let judged = limiter.judge(Some(request.kind()), origin, &Payer::Address(origin), false);
+        judged.and_then(|_| limiter.judge_try(request, origin)).err().map(|refusal| {
             assert_eq!(refusal.code, Code::RateLimited);
             refusal.retry_after.unwrap()
         })
@@ -254,6 +291,12 @@ mod tests {
 
     fn log_in(name: &str) -> Request {
         Request::LogInStart(Box::new(LogInStart { account: account(name), password: Bytes::default() }))
+    }
+
+    fn words(name: &str) -> Request {
+        let proof = Signature::from_bytes([0; Signature::LENGTH]);
+        let (account, password) = (account(name), Bytes::default());
+        Request::RecoverStart(Box::new(RecoverStart { account, password, proof }))
     }
 
     // REQ A3, S5
@@ -264,9 +307,7 @@ mod tests {
             account: account("alice"),
             password: Bytes::default(),
         }));
-        let proof = Signature::from_bytes([0; Signature::LENGTH]);
-        let (id, password) = (account("alice"), Bytes::default());
-        let words = Request::RecoverStart(Box::new(RecoverStart { account: id, password, proof }));
+        let words = words("alice");
         // All that lets a password or words be tried counts together.
         for request in [&log_in("alice"), &sign_up, &words] {
             assert_eq!(ask(&limiter, request, ADDRESS), None);
@@ -291,6 +332,7 @@ mod tests {
         assert_eq!(tried.count(), 100);
         assert_eq!(ask(&limiter, &log_in("bob"), ADDRESS), None);
         assert_eq!(ask(&limiter, &log_in("alice"), OTHER), Some(10));
+        assert_eq!(ask(&limiter, &words("alice"), OTHER), None, "words cannot be guessed");
         time.fetch_add(10_000, Ordering::SeqCst);
         assert_eq!(ask(&limiter, &log_in("alice"), OTHER), None);
     }
@@ -308,7 +350,7 @@ mod tests {
         assert_eq!(ask(&limiter, &attach, ADDRESS), Some(5));
         // Who comes back is let in, and who asks whether the relay is there hears it.
         assert_eq!(ask(&limiter, &ping, ADDRESS), None);
-        assert_eq!(limiter.judge(Some(&attach), ADDRESS, &payer, true), Ok(Verdict::Go));
+        assert_eq!(limiter.judge(Some(Kind::Attach), ADDRESS, &payer, true), Ok(Verdict::Go));
         // An account has a share of its own.
         let payer = Payer::Account(account("alice"));
         assert_eq!(limiter.judge(None, ADDRESS, &payer, false), Ok(Verdict::Go));
@@ -320,19 +362,17 @@ mod tests {
         let (limiter, time) = limiter(|limits| {
             (limits.friend_requests, limits.typing) = (Rate::new(2, 1, 60), Rate::new(1, 1, 1));
         });
-        let (payer, greeting) = (Payer::Account(account("alice")), String::new());
-        let befriend = Request::FriendRequest(Box::new(FriendRequest { account: account("bob"), greeting }));
-        let room = mildam_protocol::records::RoomId::from_bytes([1; 32]);
-        let typing = Request::Typing(Box::new(Typing { room }));
+        let payer = Payer::Account(account("alice"));
+        let (befriend, typing) = (Some(Kind::FriendRequest), Some(Kind::Typing));
         // From whichever address.
-        limiter.judge(Some(&befriend), ADDRESS, &payer, false).unwrap();
-        limiter.judge(Some(&befriend), OTHER, &payer, false).unwrap();
-        let refused = limiter.judge(Some(&befriend), OTHER, &payer, false).unwrap_err();
+        limiter.judge(befriend, ADDRESS, &payer, false).unwrap();
+        limiter.judge(befriend, OTHER, &payer, false).unwrap();
+        let refused = limiter.judge(befriend, OTHER, &payer, false).unwrap_err();
         assert_eq!((refused.code, refused.retry_after), (Code::RateLimited, Some(60)));
-        assert_eq!(limiter.judge(Some(&typing), ADDRESS, &payer, false), Ok(Verdict::Go));
-        assert_eq!(limiter.judge(Some(&typing), ADDRESS, &payer, false), Ok(Verdict::Hush));
+        assert_eq!(limiter.judge(typing, ADDRESS, &payer, false), Ok(Verdict::Go));
+        assert_eq!(limiter.judge(typing, ADDRESS, &payer, false), Ok(Verdict::Hush));
         time.fetch_add(1_000, Ordering::SeqCst);
-        assert_eq!(limiter.judge(Some(&typing), ADDRESS, &payer, false), Ok(Verdict::Go));
+        assert_eq!(limiter.judge(typing, ADDRESS, &payer, false), Ok(Verdict::Go));
     }
 
     // REQ S5

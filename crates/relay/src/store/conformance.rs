@@ -37,7 +37,8 @@ macro_rules! store_conformance {
         $crate::store::conformance::store_conformance!($place =>
             accounts, device_lists, prekeys, passwords, acquaintances, sessions, presence, friends, rooms, have_met, entries, messages, epochs, receipts,
             refusals_undo_their_own_work_only, conflicts_harm_nobody_else,
-            works_settle_in_the_order_of_their_commits, reading_changes_nothing, what_was_settled_is_durable
+            works_settle_in_the_order_of_their_commits, reading_changes_nothing, what_was_settled_is_durable,
+            sessions_are_swept, prekeys_are_swept, requests_are_swept
         );
     };
     ($place:path => $($name:ident),*) => {$(
@@ -449,6 +450,81 @@ pub(crate) async fn sessions(place: &dyn Place) {
     store.close().await;
 }
 
+pub(crate) async fn sessions_are_swept(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            // Alice's second session ends her first.
+            for (tag, name, byte, expires_at) in
+                [(1, "alice", 1, 10), (2, "alice", 1, 30), (3, "bob", 2, 20), (4, "carol", 3, 40)]
+            {
+                tx.put_session(&hash(tag), &session_row(name, byte, expires_at)).await?;
+            }
+            assert_eq!(tx.sweep_sessions(10, 9).await?, 0, "the first expires at 10, and not before");
+            assert_eq!(tx.sweep_sessions(31, 2).await?, 2);
+            assert!(tx.session(&hash(1)).await?.is_none() && tx.session(&hash(3)).await?.is_none());
+            assert_eq!(tx.session(&hash(2)).await?, Some(session_row("alice", 1, 30)), "the oldest go first");
+            assert_eq!(tx.sweep_sessions(31, 2).await?, 1);
+            assert_eq!(tx.sweep_sessions(31, 2).await?, 0);
+            assert_eq!(tx.session(&hash(2)).await?, None);
+            assert_eq!(tx.session(&hash(4)).await?, Some(session_row("carol", 3, 40)));
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn prekeys_are_swept(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let alice = account("alice");
+            // The one of the sign-up is replaced at 1,100, the next at 2,100, and so on.
+            for (byte, at) in [(21, 1_000), (22, 2_000), (23, 3_000)] {
+                tx.put_prekey(&prekey_of(1, byte, at), at + 100, 0).await?;
+            }
+            assert_eq!(tx.sweep_prekeys(1_100, 9).await?, 0);
+            assert_eq!(tx.sweep_prekeys(3_101, 2).await?, 2);
+            let mut made: Vec<_> =
+                tx.prekey_marks(&alice, 0).await?.iter().map(|mark| mark.created_at).collect();
+            made.sort_unstable();
+            assert_eq!(made, [2_000, 3_000], "the oldest go first");
+            assert_eq!(tx.sweep_prekeys(3_101, 2).await?, 1);
+            assert_eq!(tx.sweep_prekeys(u64::MAX, 9).await?, 0, "current ones stay");
+            assert_eq!(tx.keys(&alice).await?.unwrap().keys.prekeys, [prekey_of(1, 23, 3_000)]);
+            assert_eq!(tx.prekey_marks(&account("bob"), 0).await?.len(), 1);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn requests_are_swept(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let [alice, bob, carol] = ["alice", "bob", "carol"].map(account);
+            tx.insert_request(&carol, &bob, "", 6).await?;
+            tx.insert_request(&alice, &bob, "", 5).await?;
+            tx.insert_request(&bob, &carol, "", 7).await?;
+            assert_eq!(tx.sweep_requests(5, 9).await?, 0);
+            assert_eq!(tx.sweep_requests(7, 1).await?, 1);
+            assert!(!tx.has_request(&alice, &bob).await? && tx.has_request(&carol, &bob).await?);
+            assert_eq!(tx.sweep_requests(7, 1).await?, 1);
+            assert_eq!(tx.sweep_requests(7, 1).await?, 0);
+            assert!(!tx.has_request(&carol, &bob).await? && tx.has_request(&bob, &carol).await?);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
 pub(crate) async fn presence(place: &dyn Place) {
     let store = place.open().await;
     insert_people(&*store).await;
@@ -833,7 +909,7 @@ pub(crate) async fn works_settle_in_the_order_of_their_commits(place: &dyn Place
             outcome.unwrap();
             order.lock().unwrap().push(got.try_recv().unwrap());
         });
-        store.write(work, settle).await.unwrap();
+        store.write(super::Turn::of_relay(), work, settle).await.unwrap();
     }
     store.close().await;
     assert_eq!(*order.lock().unwrap(), (1..=300).collect::<Vec<_>>());

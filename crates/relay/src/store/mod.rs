@@ -8,9 +8,10 @@
 //! the tests in `conformance` are what each of them must pass.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod row;
 pub mod sqlite;
+pub(crate) mod turns;
 
 use async_trait::async_trait;
 use mildam_protocol::Refusal;
@@ -25,6 +26,7 @@ pub use row::{
     AccountRow, EntryRow, EpochRow, KeysRow, MemberRow, NewAccount, PreKeyMark, RoomRow, SessionRow, Standing,
 };
 pub use sqlite::SqliteStore;
+pub use turns::Turn;
 
 use crate::broker::News;
 
@@ -88,8 +90,8 @@ impl From<sqlx::Error> for StoreError {
 /// What a request came to, once its changes are durable.
 #[derive(Clone, Debug, Default)]
 pub struct Committed {
-    /// `data` of the answer.
-    pub answer: serde_json::Value,
+    /// `data` of the answer, as JSON.
+    pub answer: String,
     /// What others are told after the answer, in this order.
     pub news: Vec<News>,
 }
@@ -107,13 +109,13 @@ pub type Settle = Box<dyn FnOnce(Result<Committed, Rejection>) + Send>;
 /// A database.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Queues a piece of work that writes. It runs alone, all or nothing; `settle` is called with
-    /// its outcome when that is durable. Works that touch the same room settle in the order in
-    /// which they were committed.
+    /// Queues a piece of work that writes, among those of whose turn it is. It runs alone, all or nothing;
+    /// `settle` is called with its outcome when that is durable. Works that touch the same room settle in
+    /// the order in which they were committed.
     ///
     /// # Errors
     /// [`StoreError::Closed`]; `settle` is then dropped uncalled.
-    async fn write(&self, work: Work, settle: Settle) -> Result<(), StoreError>;
+    async fn write(&self, turn: Turn, work: Work, settle: Settle) -> Result<(), StoreError>;
 
     /// Runs a piece of work that only reads, on one consistent state.
     ///
@@ -149,17 +151,25 @@ where
     got.await.map_err(|_| StoreError::Closed.into())
 }
 
+/// Writes for the relay itself, and waits for the outcome.
+///
+/// # Errors
+/// As [`commit_for`].
+pub async fn commit(store: &dyn Store, work: Work) -> Result<Committed, Rejection> {
+    commit_for(store, Turn::of_relay(), work).await
+}
+
 /// Writes and waits for the outcome. The news are the caller's to publish.
 ///
 /// # Errors
 /// [`Rejection`] of the work, or a failure of the store.
-pub async fn commit(store: &dyn Store, work: Work) -> Result<Committed, Rejection> {
+pub async fn commit_for(store: &dyn Store, turn: Turn, work: Work) -> Result<Committed, Rejection> {
     let (put, got) = oneshot::channel();
     let settle: Settle = Box::new(move |outcome| {
         // The other end waits below, or nobody wants to know any more.
         let _ = put.send(outcome);
     });
-    store.write(work, settle).await?;
+    store.write(turn, work, settle).await?;
     got.await.map_err(|_| StoreError::Closed)?
 }
 
@@ -200,6 +210,9 @@ pub trait Accounts {
         now: u64,
         forget_before: u64,
     ) -> Result<(), StoreError>;
+    /// Forgets prekeys of anybody that were replaced before a time, the oldest first, and at most so many.
+    /// Gives how many it were: so no sweep holds up others for long.
+    async fn sweep_prekeys(&mut self, before: u64, limit: u32) -> Result<u64, StoreError>;
     /// How many prekeys of a device were stored since a time.
     async fn prekeys_since(
         &mut self,
@@ -245,6 +258,9 @@ pub trait Sessions {
     async fn last_at_work(&mut self) -> Result<Option<u64>, StoreError>;
     /// Notes when the relay was last at work.
     async fn note_at_work(&mut self, at: u64) -> Result<(), StoreError>;
+    /// Forgets sessions of anybody that expired before a time, and those that were ended and would have
+    /// expired; the oldest first, and at most so many. Gives how many it were.
+    async fn sweep_sessions(&mut self, before: u64, limit: u32) -> Result<u64, StoreError>;
     /// The sessions that were not ended, by device.
     async fn sessions_of(&mut self, account: &AccountId) -> Result<Vec<SessionRow>, StoreError>;
 }
@@ -277,6 +293,9 @@ pub trait Friends {
     ) -> Result<(), StoreError>;
     /// Removes a request; false if there was none.
     async fn delete_request(&mut self, sender: &AccountId, receiver: &AccountId) -> Result<bool, StoreError>;
+    /// Forgets requests of anybody from before a time, the oldest first, and at most so many. Gives how many
+    /// it were.
+    async fn sweep_requests(&mut self, before: u64, limit: u32) -> Result<u64, StoreError>;
     /// Requests from others, oldest first.
     async fn requests_to(&mut self, account: &AccountId) -> Result<Vec<PendingFriend>, StoreError>;
     /// Requests to others, oldest first, without nicknames.

@@ -9,7 +9,7 @@ use mildam_protocol::records::RoomKind;
 use mildam_protocol::{Code, ServerLink};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -32,9 +32,15 @@ impl Program {
     }
 
     pub async fn start_logging(data: &Path, log: Stdio) -> Self {
-        let mut child = Command::new(PROGRAM)
+        Self::start_by(Command::new(PROGRAM), &[], data, log).await
+    }
+
+    /// Starts it by a command that takes the program's arguments, with some more of them.
+    async fn start_by(mut command: Command, more: &[&str], data: &Path, log: Stdio) -> Self {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "debug", "--data"])
             .arg(data)
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(log)
             .kill_on_drop(true)
@@ -68,6 +74,16 @@ impl Program {
     }
 }
 
+/// What comes back if a path is asked for over HTTP, head and body.
+async fn get(address: &Value, path: &str) -> String {
+    let mut stream = TcpStream::connect(address.as_str().unwrap()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 pub fn data() -> TempDir {
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("server-key.der"), server_key()).unwrap();
@@ -81,6 +97,7 @@ async fn it_says_when_it_is_ready_and_keeps_its_link() {
     let program = Program::start(data.path()).await;
     assert_eq!(program.ready["event"], "ready");
     assert_eq!(program.ready["plain"], Value::Null);
+    assert_eq!(program.ready["metrics"], Value::Null);
     assert_eq!(program.link.port(), program.tls.port());
     let printed = Command::new(PROGRAM).args(["link", "--data"]).arg(data.path()).output().await.unwrap();
     assert!(printed.status.success());
@@ -181,6 +198,53 @@ async fn it_warns_of_passwords_that_cannot_be_right_any_more() {
         let log = std::fs::read_to_string(&log).unwrap();
         assert_eq!(log.contains("WARN") && log.contains("password-keys.bin"), warns, "{log}");
     }
+}
+
+// REQ S5
+#[tokio::test]
+async fn it_counts_for_the_operator_at_a_place_of_its_own() {
+    let data = data();
+    let more = ["--metrics-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    let program = Program::start_by(Command::new(PROGRAM), &more, data.path(), Stdio::null()).await;
+    let (http, metrics) = (&program.ready["http"], &program.ready["metrics"]);
+    for path in ["/healthz", "/readyz"] {
+        assert!(get(http, path).await.starts_with("HTTP/1.1 200"), "{path}");
+    }
+    // Each place has its own pages only.
+    for (address, path) in [(http, "/metrics"), (metrics, "/readyz"), (metrics, "/")] {
+        assert!(get(address, path).await.starts_with("HTTP/1.1 404"), "{path}");
+    }
+    let shown = get(metrics, "/metrics").await;
+    let version = format!("mildam_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
+    for line in [kind, &version, "# TYPE mildam_http_requests_total counter", "mildam_http_requests_total 3"]
+    {
+        assert!(shown.lines().any(|shown| shown == line), "{line} is missing:\n{shown}");
+    }
+    program.stop().await;
+}
+
+// REQ S1, S5
+#[cfg(unix)]
+#[tokio::test]
+async fn it_raises_the_limit_of_files_and_keeps_within_it() {
+    let data = data();
+    let log = data.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 90 && ulimit -H -n 100 && exec \"$0\" \"$@\"", PROGRAM]);
+    let more = ["--metrics-listen", "127.0.0.1:0"];
+    let program = Program::start_by(shell, &more, data.path(), file.into()).await;
+    let shown = get(&program.ready["metrics"], "/metrics").await;
+    assert!(shown.contains("\nmildam_connections_limit 36\n"), "{shown}");
+    if cfg!(target_os = "linux") {
+        assert!(shown.contains("\nmildam_process_open_files_limit 100\n"), "{shown}");
+    }
+    program.stop().await;
+    let log = std::fs::read_to_string(&log).unwrap();
+    let warned =
+        log.lines().any(|line| line.contains("WARN") && line.contains("wanted=10000 connections=36"));
+    assert!(warned, "{log}");
 }
 
 // REQ S1, M3

@@ -268,3 +268,47 @@ async fn the_file_with_the_password_keys_is_private_and_never_taken_damaged() {
     alice.log_in().await.unwrap();
     relay.stop().await;
 }
+
+// REQ S5
+#[cfg(unix)]
+#[tokio::test]
+async fn files_are_their_owners_only_whatever_was_before() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::Mode;
+
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let check = |folder: &Path| {
+        assert_eq!(mode(folder), 0o700);
+        let files = files(folder);
+        for (path, _) in &files {
+            assert_eq!(mode(path), 0o600, "{}", path.display());
+        }
+        files.into_iter().map(|(path, _)| path)
+    };
+    // As most systems have it, and as the program of its own does not leave it.
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o022));
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("server-key.der"), server_key()).unwrap();
+    open(data.path(), 0o755);
+    let relay = TestRelay::start_in(data, |_| ()).await;
+    let _alice = Person::new(&relay, "alice").await;
+    let names: Vec<_> =
+        check(relay.data()).filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();
+    for name in ["relay.db", "relay.db-wal", "relay.db-shm", "tls.pem", "secrets.bin", "link.txt", "lock"] {
+        assert!(names.iter().any(|found| found == name), "{name} is not among {names:?}");
+    }
+    // As a backup may have put them back.
+    let data = relay.stop().await;
+    for (path, _) in files(data.path()) {
+        open(&path, 0o644);
+    }
+    open(data.path(), 0o755);
+    let relay = TestRelay::start_in(data, |_| ()).await;
+    drop(check(relay.data()));
+    relay.stop().await;
+    rustix::process::umask(umask);
+}

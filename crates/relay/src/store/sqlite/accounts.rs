@@ -192,7 +192,7 @@ impl Accounts for SqliteTransaction<'_> {
         for device in &removed {
             let device = device.as_bytes().as_slice();
             for statement in [
-                "UPDATE session SET ended = 1 WHERE account = ?1 AND device = ?2",
+                "UPDATE session SET ended = 1 WHERE account = ?1 AND device = ?2 AND ended = 0",
                 "DELETE FROM prekey WHERE account = ?1 AND device = ?2",
                 "UPDATE device SET removed_at = ?3 WHERE account = ?1 AND device = ?2",
             ] {
@@ -257,6 +257,19 @@ impl Accounts for SqliteTransaction<'_> {
         .execute(&mut *self.0)
         .await?;
         Ok(())
+    }
+
+    async fn sweep_prekeys(&mut self, before: u64, limit: u32) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM prekey WHERE (account, device, hash) IN (
+                SELECT account, device, hash FROM prekey WHERE replaced_at < ?1
+                ORDER BY replaced_at LIMIT ?2)",
+        )
+        .bind(integer(before))
+        .bind(i64::from(limit))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected())
     }
 
     async fn prekeys_since(
@@ -429,6 +442,18 @@ impl Sessions for SqliteTransaction<'_> {
              ON CONFLICT (id) DO UPDATE SET last_at = excluded.last_at";
         sqlx::query(note).bind(integer(at)).execute(&mut *self.0).await?;
         Ok(())
+    }
+
+    async fn sweep_sessions(&mut self, before: u64, limit: u32) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM session WHERE tag IN (
+                SELECT tag FROM session WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
+        )
+        .bind(integer(before))
+        .bind(i64::from(limit))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected())
     }
 
     async fn sessions_of(&mut self, account: &AccountId) -> Result<Vec<SessionRow>, StoreError> {

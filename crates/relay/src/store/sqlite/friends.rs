@@ -102,6 +102,19 @@ impl Friends for SqliteTransaction<'_> {
         Ok(done.rows_affected() > 0)
     }
 
+    async fn sweep_requests(&mut self, before: u64, limit: u32) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM friend_request WHERE (sender, receiver) IN (
+                SELECT sender, receiver FROM friend_request WHERE requested_at < ?1
+                ORDER BY requested_at LIMIT ?2)",
+        )
+        .bind(integer(before))
+        .bind(i64::from(limit))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
     async fn requests_to(&mut self, account: &AccountId) -> Result<Vec<PendingFriend>, StoreError> {
         let rows = sqlx::query(
             "SELECT request.sender AS other, account.nickname, request.greeting,

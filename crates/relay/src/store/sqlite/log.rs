@@ -182,13 +182,17 @@ impl Log for SqliteTransaction<'_> {
         device: &DeviceId,
         range: EpochRange,
     ) -> Result<Vec<LogItem>, StoreError> {
+        // Later epochs are in force behind later places: those before the first that counts are passed over
+        // by an index, and not read one by one.
         let rows = sqlx::query(
             "SELECT epoch.after_seq, epoch.stored_at, epoch.body, epoch.profile,
                 wrap.body AS wrap
              FROM epoch LEFT JOIN wrap ON wrap.room = epoch.room AND wrap.epoch = epoch.epoch
                 AND wrap.device = ?2
-             WHERE epoch.room = ?1 AND epoch.epoch > ?3 AND epoch.epoch <= ?4
-                AND epoch.after_seq > ?5
+             WHERE epoch.room = ?1 AND epoch.epoch <= ?4 AND epoch.after_seq > ?5
+                AND epoch.epoch > max(?3, coalesce((
+                    SELECT epoch FROM epoch WHERE room = ?1 AND after_seq <= ?5
+                    ORDER BY after_seq DESC, epoch DESC LIMIT 1), 0))
              ORDER BY epoch.epoch LIMIT ?6",
         )
         .bind(room.as_bytes().as_slice())

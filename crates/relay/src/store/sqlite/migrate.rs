@@ -1,19 +1,24 @@
 //! The schema, one file for each version. `user_version` says which ones a database has seen.
 
+use std::path::Path;
+
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
 use super::super::StoreError;
+use crate::data_dir;
 
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 
 /// Brings a database up to date.
 pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    close_files(connection).await?;
     let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if found > known {
@@ -29,4 +34,70 @@ pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), StoreEr
     sqlx::raw_sql(version).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Closes the database's files to everybody but their owner. SQLite makes the database by the process's
+/// umask, and those beside it with the mode that it has then.
+async fn close_files(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let file = "SELECT file FROM pragma_database_list WHERE name = 'main'";
+    let file: Option<String> = sqlx::query_scalar(file).fetch_one(&mut *connection).await?;
+    // One that is in memory has none.
+    let Some(file) = file.filter(|file| !file.is_empty()) else { return Ok(()) };
+    for end in ["", "-wal", "-shm"] {
+        data_dir::close_file(Path::new(&format!("{file}{end}"))).map_err(sqlx::Error::Io)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+
+    const SOURCES: [&str; 4] = [
+        include_str!("accounts.rs"),
+        include_str!("friends.rs"),
+        include_str!("log.rs"),
+        include_str!("rooms.rs"),
+    ];
+
+    /// All statements that look something up, as they stand in the sources.
+    fn statements() -> Vec<&'static str> {
+        let mut found = Vec::new();
+        for source in SOURCES {
+            for verb in ["SELECT ", "UPDATE ", "DELETE "] {
+                for (at, _) in source.match_indices(&format!("\"{verb}")) {
+                    let rest = &source[at + 1..];
+                    found.push(&rest[..rest.find('"').unwrap()]);
+                }
+            }
+        }
+        found
+    }
+
+    /// These concern every row there is.
+    fn may_scan(statement: &str) -> bool {
+        let all = ["UPDATE session SET expires_at = min(", "SELECT last_at FROM work"];
+        all.iter().any(|begin| statement.starts_with(begin))
+    }
+
+    // REQ S1
+    #[tokio::test]
+    async fn no_statement_reads_a_whole_table() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        run(&mut connection).await.unwrap();
+        let statements = statements();
+        assert!(statements.len() > 40, "only {} were found", statements.len());
+        for statement in statements {
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+            let plan = sqlx::raw_sql(explain).fetch_all(&mut connection).await.unwrap();
+            assert!(!plan.is_empty(), "{statement}");
+            for step in plan {
+                let step: String = step.get("detail");
+                assert!(!step.starts_with("SCAN ") || may_scan(statement), "{step}: {statement}");
+            }
+        }
+        connection.close().await.unwrap();
+    }
 }

@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file.
 //!
-//! One task owns the only connection that writes. It takes all work that waits, runs it in one
+//! One task owns the only connection that writes. It takes work that waits, in fair turns, runs it in one
 //! transaction, each piece in a savepoint of its own, and commits once: the cost of making things
 //! durable is shared by everybody who writes at the same time. Readers have connections of their
 //! own and are never in its way (WAL).
@@ -14,6 +14,7 @@ mod rooms;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,14 +23,13 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::{Committed, Rejection, Settle, Store, StoreError, Transaction, Work};
-use writer::{Job, Writer};
+use super::{Committed, Rejection, Settle, Store, StoreError, Transaction, Turn, Work};
+use crate::metrics::Metrics;
+use writer::{Queue, Writer};
 
-/// How much work may wait for the writer.
-const QUEUE: usize = 1024;
 /// Connections that read.
 const READERS: u32 = 4;
 
@@ -37,7 +37,7 @@ const READERS: u32 = 4;
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: SqlitePool,
-    queue: mpsc::Sender<Job>,
+    queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
     stop: tokio_util::sync::CancellationToken,
 }
@@ -47,11 +47,11 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError`] if the file cannot be used.
-    pub async fn open(file: &Path) -> Result<Self, StoreError> {
-        Self::open_with(SqliteConnectOptions::new().filename(file)).await
+    pub(crate) async fn open(file: &Path, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        Self::open_with(SqliteConnectOptions::new().filename(file), metrics).await
     }
 
-    async fn open_with(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+    async fn open_with(options: SqliteConnectOptions, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -67,17 +67,17 @@ impl SqliteStore {
             .max_connections(READERS)
             .connect_with(options.pragma("query_only", "ON"))
             .await?;
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let queue = Queue::new(metrics);
         let stop = tokio_util::sync::CancellationToken::new();
-        let writer = tokio::spawn(Writer::new(connection, jobs, stop.clone()).run());
+        let writer = tokio::spawn(Writer::new(connection, Arc::clone(&queue), stop.clone()).run());
         Ok(Self { readers, queue, writer: Mutex::new(Some(writer)), stop })
     }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn write(&self, work: Work, settle: Settle) -> Result<(), StoreError> {
-        self.queue.send(Job { work, settle }).await.map_err(|_| StoreError::Closed)
+    async fn write(&self, turn: Turn, work: Work, settle: Settle) -> Result<(), StoreError> {
+        self.queue.push(turn, work, settle).await
     }
 
     async fn read(&self, work: Work) -> Result<Committed, Rejection> {
@@ -109,8 +109,6 @@ impl Transaction for SqliteTransaction<'_> {}
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tempfile::TempDir;
 
     use super::super::conformance::{Place, store_conformance};
@@ -128,7 +126,7 @@ mod tests {
     #[async_trait]
     impl Place for File {
         async fn open(&self) -> Arc<dyn Store> {
-            Arc::new(SqliteStore::open_with(self.options()).await.unwrap())
+            Arc::new(SqliteStore::open_with(self.options(), Arc::default()).await.unwrap())
         }
     }
 
@@ -165,7 +163,9 @@ mod tests {
         }
         store.close().await;
         // As large as it may ever get.
-        let full = SqliteStore::open_with(file.options().pragma("max_page_count", "60")).await.unwrap();
+        let full = SqliteStore::open_with(file.options().pragma("max_page_count", "60"), Arc::default())
+            .await
+            .unwrap();
         commit(&full, Box::new(|tx| fill(tx, 1, 10))).await.unwrap();
         let refused = commit(&full, Box::new(|tx| fill(tx, 2, 1_000_000))).await;
         assert!(matches!(refused, Err(Rejection::Store(_))), "{refused:?}");
@@ -190,7 +190,7 @@ mod tests {
         sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
 
-        assert!(SqliteStore::open_with(file.options()).await.is_err());
+        assert!(SqliteStore::open_with(file.options(), Arc::default()).await.is_err());
         let mut connection = SqliteConnection::connect_with(&file.options()).await.unwrap();
         let kept = "SELECT password_hash || (SELECT user_version FROM pragma_user_version) FROM account";
         let kept: String = sqlx::query_scalar(kept).fetch_one(&mut connection).await.unwrap();
@@ -215,7 +215,7 @@ mod tests {
         let mut connection = SqliteConnection::connect_with(&file.options()).await.unwrap();
         sqlx::raw_sql("PRAGMA user_version = 999").execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        let refused = SqliteStore::open_with(file.options()).await;
+        let refused = SqliteStore::open_with(file.options(), Arc::default()).await;
         assert!(matches!(refused, Err(StoreError::Newer { found: 999, .. })));
     }
 }

@@ -1,26 +1,102 @@
-//! The task that writes.
+//! The task that writes, and what waits for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::super::turns::{Turn, Turns};
 use super::super::{Committed, Rejection, Settle, StoreError, Work};
 use super::SqliteTransaction;
+use crate::metrics::{Counted, Metrics};
 
 /// The most pieces of work in one commit.
 const GROUP: usize = 256;
+/// After so long no more of them are begun: those that are done wait for the commit.
+const GROUP_TIME: Duration = Duration::from_millis(5);
+/// How much work may wait in all. Each account has a share of its own in what is in hand.
+const QUEUE: usize = 16 * 1024;
 
 /// A piece of work that waits.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) settle: Settle,
+struct Job {
+    work: Work,
+    settle: Settle,
+    _place: OwnedSemaphorePermit,
+    _waits: Counted,
+}
+
+/// What waits for the writer.
+pub(super) struct Queue {
+    jobs: Mutex<Jobs>,
+    filled: Notify,
+    places: Arc<Semaphore>,
+    closed: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    turns: Turns<Job>,
+    /// No more is taken.
+    ended: bool,
+}
+
+impl Queue {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            jobs: Mutex::default(),
+            filled: Notify::new(),
+            places: Arc::new(Semaphore::new(QUEUE)),
+            closed: CancellationToken::new(),
+            metrics,
+        })
+    }
+
+    /// Puts work where it waits for its turn.
+    pub(super) async fn push(&self, turn: Turn, work: Work, settle: Settle) -> Result<(), StoreError> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let job = Job { work, settle, _place: place, _waits: self.metrics.job_waits() };
+        let mut jobs = self.jobs();
+        if jobs.ended {
+            return Err(StoreError::Closed);
+        }
+        jobs.turns.push(turn, job);
+        drop(jobs);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Waits until nothing is taken any more.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Takes nothing any more; what waits is still done.
+    fn end(&self) {
+        self.jobs().ended = true;
+        self.places.close();
+        self.closed.cancel();
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        // Nothing that happens under the lock can leave the queue half changed.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("len", &self.jobs().turns.len()).finish_non_exhaustive()
+    }
 }
 
 /// Owns the connection that writes.
 pub(super) struct Writer {
     connection: SqliteConnection,
-    jobs: mpsc::Receiver<Job>,
+    queue: Arc<Queue>,
     stop: CancellationToken,
 }
 
@@ -29,23 +105,25 @@ type Outcome = Result<Committed, Rejection>;
 impl Writer {
     pub(super) const fn new(
         connection: SqliteConnection,
-        jobs: mpsc::Receiver<Job>,
+        queue: Arc<Queue>,
         stop: CancellationToken,
     ) -> Self {
-        Self { connection, jobs, stop }
+        Self { connection, queue, stop }
     }
 
     /// Works until it is told to stop, then finishes what waits.
     pub(super) async fn run(mut self) {
-        let mut group = Vec::with_capacity(GROUP);
+        // Also if it panics: nobody must wait for it.
+        let _ended = Ended(Arc::clone(&self.queue));
         loop {
+            if self.commit().await {
+                continue;
+            }
             tokio::select! {
                 biased;
-                count = self.jobs.recv_many(&mut group, GROUP) => if count == 0 { break },
-                () = self.stop.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
-            }
-            if !group.is_empty() {
-                self.commit(group.drain(..)).await;
+                () = self.stop.cancelled(), if !self.stop.is_cancelled() => self.queue.end(),
+                () = self.queue.filled.notified(), if !self.stop.is_cancelled() => {}
+                else => break,
             }
         }
         if let Err(error) = self.connection.close().await {
@@ -53,10 +131,16 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, group: impl Iterator<Item = Job>) {
-        let (works, settles): (Vec<_>, Vec<_>) = group.map(|job| (job.work, job.settle)).unzip();
-        match self.run_group(works).await {
+    /// Does some of what waits; false if there is nothing.
+    async fn commit(&mut self) -> bool {
+        let begun = Instant::now();
+        let mut settles = Vec::new();
+        match self.run_group(begun, &mut settles).await {
             Ok(outcomes) => {
+                if settles.is_empty() {
+                    return false;
+                }
+                self.queue.metrics.committed(settles.len(), begun.elapsed());
                 for (settle, outcome) in settles.into_iter().zip(outcomes) {
                     settle(outcome);
                 }
@@ -72,26 +156,46 @@ impl Writer {
                 }
             }
         }
+        true
     }
 
-    /// Runs all works and commits once. An error means that nothing of the group was stored.
-    async fn run_group(&mut self, works: Vec<Work>) -> Result<Vec<Outcome>, StoreError> {
-        self.execute("BEGIN IMMEDIATE").await?;
-        let mut outcomes = Vec::with_capacity(works.len());
-        for work in works {
-            self.execute("SAVEPOINT work").await?;
-            let outcome = work(&mut SqliteTransaction(&mut self.connection)).await;
-            match outcome {
-                Ok(_) => self.execute("RELEASE work").await?,
-                // A failing database may have undone the whole transaction by itself: nothing
-                // that ran in it can be trusted.
-                Err(Rejection::Store(error @ StoreError::Database(_))) => return Err(error),
-                Err(_) => self.execute("ROLLBACK TO work; RELEASE work").await?,
+    /// Runs what is next, as much as belongs together, and commits once. An error means that nothing of the
+    /// group was stored.
+    async fn run_group(
+        &mut self,
+        begun: Instant,
+        settles: &mut Vec<Settle>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let mut outcomes = Vec::new();
+        while outcomes.is_empty() || outcomes.len() < GROUP && begun.elapsed() < GROUP_TIME {
+            let next = self.queue.jobs().turns.pop();
+            let Some((turn, Job { work, settle, .. })) = next else { break };
+            settles.push(settle);
+            let began = Instant::now();
+            if outcomes.is_empty() {
+                self.execute("BEGIN IMMEDIATE").await?;
             }
-            outcomes.push(outcome);
+            let outcome = self.run_one(work).await;
+            self.queue.jobs().turns.charge(turn, began.elapsed());
+            outcomes.push(outcome?);
         }
-        self.execute("COMMIT").await?;
+        if !outcomes.is_empty() {
+            self.execute("COMMIT").await?;
+        }
         Ok(outcomes)
+    }
+
+    async fn run_one(&mut self, work: Work) -> Result<Outcome, StoreError> {
+        self.execute("SAVEPOINT work").await?;
+        let outcome = work(&mut SqliteTransaction(&mut self.connection)).await;
+        match outcome {
+            Ok(_) => self.execute("RELEASE work").await?,
+            // A failing database may have undone the whole transaction by itself: nothing that ran in it can
+            // be trusted.
+            Err(Rejection::Store(error @ StoreError::Database(_))) => return Err(error),
+            Err(_) => self.execute("ROLLBACK TO work; RELEASE work").await?,
+        }
+        Ok(outcome)
     }
 
     /// Runs a statement as it is. The transactions of `sqlx` count their own depth and would lose
@@ -99,5 +203,16 @@ impl Writer {
     async fn execute(&mut self, statement: &'static str) -> Result<(), StoreError> {
         sqlx::raw_sql(statement).execute(&mut self.connection).await?;
         Ok(())
+    }
+}
+
+/// Ends the queue when it is dropped, and gives up what waits.
+struct Ended(Arc<Queue>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end();
+        let given_up = std::mem::take(&mut self.0.jobs().turns);
+        drop(given_up);
     }
 }
