@@ -3,6 +3,7 @@
 //! The database is the truth; news only spare clients the asking. A connection that cannot keep up
 //! is told to catch up, and losing news costs time, never messages.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,13 +53,61 @@ impl Address {
     }
 }
 
-/// An event for some devices, serialised once for all of them.
+/// An event as JSON, serialised once for all who get it.
+#[derive(Clone, Debug)]
+pub struct EventText {
+    /// `{event, data}`.
+    shared: Arc<str>,
+    /// The wrap that one device gets with an epoch, which all others get with another one.
+    wrap: Option<Arc<str>>,
+}
+
+/// What closes the event of an epoch: the item, what kind of item it is, the data, and the event.
+const EPOCH_END: &str = "}}}}";
+
+impl EventText {
+    /// An event that is the same for everybody.
+    #[must_use]
+    pub const fn new(text: Arc<str>) -> Self {
+        Self { shared: text, wrap: None }
+    }
+
+    /// The event of an epoch, with the wrap for one device.
+    #[must_use]
+    pub fn with_wrap(&self, wrap: Arc<str>) -> Self {
+        Self { shared: Arc::clone(&self.shared), wrap: Some(wrap) }
+    }
+
+    /// Its length in bytes, or a little less.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shared.len().saturating_add(self.wrap.as_ref().map_or(0, |wrap| wrap.len()))
+    }
+
+    /// The bytes that are kept for this one, if all that share the text bear it together.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        let shared = self.shared.len() / Arc::strong_count(&self.shared).max(1);
+        shared.saturating_add(self.wrap.as_ref().map_or(0, |wrap| wrap.len()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn json(&self) -> Cow<'_, str> {
+        match (&self.wrap, self.shared.strip_suffix(EPOCH_END)) {
+            (Some(wrap), Some(begin)) => Cow::Owned([begin, ",\"wrap\":", wrap, EPOCH_END].concat()),
+            _ => Cow::Borrowed(&self.shared),
+        }
+    }
+}
+
+/// An event for some devices.
 #[derive(Clone, Debug)]
 pub struct News {
     /// Who gets it.
     pub to: Vec<Address>,
-    /// `{event, data}` as JSON.
-    pub event: Arc<str>,
+    /// What they are told.
+    pub event: EventText,
     /// Whether it is the last that these devices get: their session has ended.
     pub last: bool,
 }
@@ -67,7 +116,7 @@ impl News {
     /// News of an event. `None` if the event cannot be written as JSON, which no event of ours is.
     #[must_use]
     pub fn new(to: Vec<Address>, event: &Event) -> Option<Self> {
-        let event = serde_json::to_string(event).ok()?.into();
+        let event = EventText::new(serde_json::to_string(event).ok()?.into());
         Some(Self { to, event, last: false })
     }
 }
@@ -133,9 +182,9 @@ impl Switchboard {
     pub fn publish_presence(&self, account: &AccountId, watchers: &[AccountId]) {
         let accounts = self.lines();
         let online = accounts.get(account).is_some_and(|lines| !lines.is_empty());
-        let event: Arc<str> = Event::Presence { account: account.clone(), online }.to_json().into();
+        let event = EventText::new(Event::Presence { account: account.clone(), online }.to_json().into());
         for line in watchers.iter().filter_map(|watcher| accounts.get(watcher)).flatten() {
-            line.outbox.push(Arc::clone(&event));
+            line.outbox.push(event.clone());
         }
     }
 
@@ -154,7 +203,7 @@ impl Broker for Switchboard {
             };
             for line in lines.iter() {
                 if address.devices.include(&line.device) {
-                    line.outbox.push(Arc::clone(&news.event));
+                    line.outbox.push(news.event.clone());
                 }
             }
             if news.last {
@@ -207,11 +256,49 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 mod tests {
+    use mildam_protocol::records::bytes::Bytes;
+    use mildam_protocol::records::keys::Signature;
+    use mildam_protocol::records::{Hash, LogItem, RoomId, SealedProfile, Wrap};
+
     use super::*;
     use crate::outbox::Outgoing;
 
     fn queued(outbox: &Outbox) -> usize {
         std::iter::from_fn(|| outbox.take()).filter(|item| matches!(item, Outgoing::Push { .. })).count()
+    }
+
+    // REQ C4
+    #[test]
+    fn the_news_of_an_epoch_bear_the_wrap_of_each_device() {
+        let announcement = serde_json::json!({
+            "room": RoomId::from_bytes([1; 32]), "epoch": 1, "previous": null, "announcer": "alice",
+            "announcer_device": DeviceId::from_bytes([1; 16]), "version": 1, "head": Hash::ZERO,
+            "seen_seq": 0, "seen_hash": Hash::ZERO, "recipients": [], "profile": null,
+            "commitment": Hash::ZERO, "signature": Signature::from_bytes([0; 64]),
+        });
+        let wrap = Wrap {
+            account: "alice".parse().unwrap(),
+            device: DeviceId::from_bytes([1; 16]),
+            prekey: Hash::ZERO,
+            rsa: Bytes(vec![1]),
+            kem: Bytes(vec![2]),
+            key: Bytes(vec![3]),
+        };
+        let event = |wrap: Option<Wrap>| Event::Log {
+            room: RoomId::from_bytes([1; 32]),
+            item: Box::new(LogItem::Epoch {
+                after: 1,
+                stored_at: 2,
+                announcement: serde_json::from_value(announcement.clone()).unwrap(),
+                wrap: wrap.map(Box::new),
+                profile: Some(SealedProfile(Bytes(vec![4]))),
+            }),
+        };
+        let shared = EventText::new(event(None).to_json().into());
+        let told = shared.with_wrap(serde_json::to_string(&wrap).unwrap().into());
+        assert_eq!(serde_json::from_str::<Event>(&shared.json()).unwrap(), event(None));
+        assert_eq!(serde_json::from_str::<Event>(&told.json()).unwrap(), event(Some(wrap)));
+        assert!(told.bytes() <= told.json().len() && told.share() < told.bytes());
     }
 
     // REQ T9

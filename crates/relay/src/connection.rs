@@ -7,11 +7,11 @@ use std::time::Duration;
 use mildam_protocol::command::{Done, Kind, REQUEST_LIMIT};
 use mildam_protocol::frame::{self, FrameError, SESSION_LIMIT, SET_UP_LIMIT, UNBOUND_LIMIT};
 use mildam_protocol::records::id::Hash;
-use mildam_protocol::records::keys::Signature;
+use mildam_protocol::records::keys::{DevicePublicKey, Signature};
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::session::{IncomingRequest, ServerSession};
 use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
-use mildam_protocol::{Code, Refusal, SessionError};
+use mildam_protocol::{Code, Refusal, Request, SessionError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot};
@@ -26,7 +26,7 @@ use crate::handler::{self, Admission, Admitted, Approach, Caller, Plan, Ticket, 
 use crate::limiter::{ConnectionPermit, Origin, Payer, Portion, Toll, Verdict};
 use crate::outbox::{Outbox, Outgoing, Place, Reply};
 use crate::rules::require;
-use crate::store::{Settle, Turn};
+use crate::store::{self, Settle, Turn};
 
 /// Requests of one connection that may be in hand. Who sends more waits.
 const IN_HAND: u32 = 64;
@@ -179,6 +179,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         opener,
         transcript: established.transcript,
         bound: None,
+        signer: None,
         subscription: None,
         approach: Approach::default(),
         outbox: Arc::clone(&outbox),
@@ -211,6 +212,8 @@ struct Conversation {
     transcript: Hash,
     /// To whom the connection belongs.
     bound: Option<Caller>,
+    /// The key of that device, once it was needed.
+    signer: Option<Box<DevicePublicKey>>,
     subscription: Option<Subscription>,
     approach: Approach,
     outbox: Arc<Outbox>,
@@ -311,10 +314,10 @@ impl Conversation {
         let plan = match self.judge(kind, text.len()) {
             Err(refusal) => Err(refusal),
             Ok(Verdict::Hush) => handler::answer(&Done {}).map(Plan::Answer),
-            Ok(Verdict::Go) => self.read(text.len(), || incoming.request()).await.and_then(|request| {
-                context.limiter.judge_try(&request, self.origin)?;
-                handler::plan(request, ticket, now, &context)
-            }),
+            Ok(Verdict::Go) => match self.read(text.len(), || incoming.request()).await {
+                Ok(request) => self.plan(request, ticket, now).await,
+                Err(refusal) => Err(refusal),
+            },
         };
         drop(text);
         match plan {
@@ -371,6 +374,34 @@ impl Conversation {
             RuntimeFlavor::CurrentThread => read(),
             _ => block_in_place(read),
         }
+    }
+
+    /// Says how a request that was read is carried out. What its device has signed is checked before.
+    async fn plan(&mut self, request: Request, ticket: Option<Ticket>, now: u64) -> Result<Plan, Refusal> {
+        let context = Arc::clone(&self.context);
+        context.limiter.judge_read(&request, self.origin, &self.payer)?;
+        if handler::is_signed(request.kind())
+            && let Some(caller) = self.bound.clone()
+        {
+            let signer = self.signer(caller).await?;
+            // Receipts come by the hundred.
+            let cost = if request.kind() == Kind::ReceiptSend { LONG_TEXT.saturating_add(1) } else { 0 };
+            self.read(cost, || handler::check_signatures(&request, &signer)).await?;
+        }
+        handler::plan(request, ticket, now, &context)
+    }
+
+    /// The key of the device that the connection belongs to. No device has ever another one.
+    async fn signer(&mut self, Caller { account, device }: Caller) -> Result<DevicePublicKey, Refusal> {
+        if let Some(signer) = &self.signer {
+            return Ok(**signer);
+        }
+        let found = store::load(&*self.context.store, move |tx| {
+            Box::pin(async move { Ok(tx.device_key(&account, &device).await?) })
+        });
+        let signer = found.await.map_err(handler::refusal)?.ok_or_else(handler::unlisted)?;
+        self.signer = Some(Box::new(signer));
+        Ok(signer)
     }
 
     /// Counts a request and says whether it may be read.
@@ -484,6 +515,7 @@ impl Conversation {
         self.toll.set_account(Some(caller.account.clone()));
         self.pay_by(Payer::Account(caller.account.clone()), true);
         self.bound = Some(caller);
+        self.signer = None;
         self.frames.set_limit(SESSION_LIMIT);
     }
 
@@ -560,10 +592,11 @@ async fn speak(
                     places.push(place);
                     sealer.answer(id, &outcome, &mut rng())?
                 }
-                Outgoing::Push { event, .. } if event.len() > PUSH_BUDGET => {
+                Outgoing::Push { event, .. } if event.bytes() > PUSH_BUDGET => {
                     sealer.push(Outbox::catch_up(), &mut rng())?
                 }
-                Outgoing::Push { event, .. } | Outgoing::CatchUp(event) => sealer.push(&event, &mut rng())?,
+                Outgoing::Push { event, .. } => sealer.push(&event.json(), &mut rng())?,
+                Outgoing::CatchUp => sealer.push(Outbox::catch_up(), &mut rng())?,
             };
             bytes.extend(frame::encode(&payload)?);
             next = if bytes.len() < BATCH { outbox.take() } else { None };

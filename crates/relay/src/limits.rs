@@ -101,6 +101,10 @@ limits! {
     friend_requests: Rate = Rate::new(20, 1, 60), set by friend_requests: Rate = as_written;
     /// Rooms that an account makes.
     new_rooms: Rate = Rate::new(20, 1, 60), set by new_rooms: Rate = as_written;
+    /// Changes of rooms that an account makes: who is in, and as what.
+    room_changes: Rate = Rate::new(100, 1, 1), set by room_changes: Rate = as_written;
+    /// Receipts of an account.
+    receipts: Rate = Rate::new(2_000, 50, 1), set by receipts: Rate = as_written;
     /// How often others are told that an account is writing.
     typing: Rate = Rate::new(5, 1, 1), set by typing: Rate = as_written;
     /// Bytes that are read from an account; and from an address, on connections that belong to no account.

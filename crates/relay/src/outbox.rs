@@ -11,11 +11,11 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use mildam_protocol::{Code, Event, Refusal};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::broker::EventText;
 use crate::limiter::Hold;
 use crate::metrics::Metrics;
 
-static CATCH_UP: LazyLock<Arc<str>> =
-    LazyLock::new(|| serde_json::to_string(&Event::CatchUp {}).unwrap_or_default().into());
+static CATCH_UP: LazyLock<String> = LazyLock::new(|| Event::CatchUp {}.to_json());
 
 /// Things that wait together now and then on any connection.
 const FEW: usize = 4;
@@ -39,12 +39,12 @@ pub enum Outgoing {
     /// An event as JSON.
     Push {
         /// The text, which others may wait to hear, too.
-        event: Arc<str>,
+        event: EventText,
         /// For how many bytes it counts among those that wait on all connections.
         share: usize,
     },
     /// The event that stands for all that were dropped.
-    CatchUp(Arc<str>),
+    CatchUp,
 }
 
 /// A request's place among those in hand. Dropping it frees the place.
@@ -98,17 +98,16 @@ impl Outbox {
     }
 
     /// Queues a push, or what stands for it.
-    pub fn push(&self, event: Arc<str>) {
+    pub fn push(&self, event: EventText) {
         let mut queue = self.queue();
         if queue.catching_up {
             self.metrics.pushes_dropped(1);
             return;
         }
-        // It is one text, by however many it is waited for.
-        let share = event.len() / Arc::strong_count(&event).max(1);
+        let share = event.share();
         let of_all = self.metrics.push_waits(share);
         queue.pushes = queue.pushes.saturating_add(1);
-        queue.bytes = queue.bytes.saturating_add(event.len());
+        queue.bytes = queue.bytes.saturating_add(event.bytes());
         queue.share = queue.share.saturating_add(share);
         if queue.pushes <= self.most_pushes && queue.bytes <= MOST_BYTES && of_all <= MOST_BYTES_OF_ALL {
             queue.items.push_back(Outgoing::Push { event, share });
@@ -118,7 +117,7 @@ impl Outbox {
             self.metrics.pushes_dropped(queue.pushes);
             (queue.pushes, queue.bytes, queue.share) = (0, 0, 0);
             queue.catching_up = true;
-            queue.items.push_back(Outgoing::CatchUp(Arc::clone(&CATCH_UP)));
+            queue.items.push_back(Outgoing::CatchUp);
         }
         drop(queue);
         self.filled.notify_one();
@@ -132,10 +131,10 @@ impl Outbox {
             Outgoing::Push { event, share } => {
                 self.metrics.push_gone(*share);
                 queue.pushes = queue.pushes.saturating_sub(1);
-                queue.bytes = queue.bytes.saturating_sub(event.len());
+                queue.bytes = queue.bytes.saturating_sub(event.bytes());
                 queue.share = queue.share.saturating_sub(*share);
             }
-            Outgoing::CatchUp(_) => queue.catching_up = false,
+            Outgoing::CatchUp => queue.catching_up = false,
             Outgoing::Answer { .. } => (),
         }
         if queue.items.is_empty() {
@@ -231,8 +230,8 @@ mod tests {
                     Ok(_) => format!("answer {id}"),
                     Err(refusal) => format!("{} {id}", refusal.code),
                 },
-                Outgoing::Push { event, .. } => event.to_string(),
-                Outgoing::CatchUp(_) => "catch up".to_owned(),
+                Outgoing::Push { event, .. } => event.json().into_owned(),
+                Outgoing::CatchUp => "catch up".to_owned(),
             })
             .collect()
     }
@@ -240,6 +239,10 @@ mod tests {
     fn reply(outbox: &Arc<Outbox>, id: u64) -> Reply {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         Reply::new(id, "test", Arc::clone(outbox), permit.into())
+    }
+
+    fn text(text: &str) -> EventText {
+        EventText::new(text.into())
     }
 
     fn outbox_of(most_pushes: usize) -> Outbox {
@@ -251,7 +254,7 @@ mod tests {
     fn pushes_that_wait_are_bounded_in_bytes() {
         let metrics = Arc::new(Metrics::default());
         let outboxes: Vec<_> = (0..40).map(|_| Outbox::new(256, Arc::clone(&metrics))).collect();
-        let push = |outbox: &Outbox| outbox.push("x".repeat(MOST_BYTES / 2).into());
+        let push = |outbox: &Outbox| outbox.push(text(&"x".repeat(MOST_BYTES / 2)));
         for outbox in &outboxes {
             push(outbox);
             push(outbox);
@@ -266,25 +269,25 @@ mod tests {
         assert_eq!(metrics.push_waits(0), 0);
         // One text that many wait for is kept once.
         let outboxes: Vec<_> = (0..40).map(|_| Outbox::new(256, Arc::clone(&metrics))).collect();
-        let long: Arc<str> = "x".repeat(MOST_BYTES).into();
+        let long = text(&"x".repeat(MOST_BYTES));
         for outbox in &outboxes {
-            outbox.push(Arc::clone(&long));
+            outbox.push(long.clone());
         }
-        assert!(outboxes.iter().all(|outbox| drain(outbox) == [&*long]));
+        assert!(outboxes.iter().all(|outbox| drain(outbox) == [long.json()]));
     }
 
     // REQ T9
     #[test]
     fn overflow_drops_pushes_but_never_answers() {
         let outbox = Arc::new(outbox_of(2));
-        outbox.push("a".into());
+        outbox.push(text("a"));
         reply(&outbox, 1).send(Ok("null".to_owned()));
-        outbox.push("b".into());
-        outbox.push("c".into());
-        outbox.push("d".into());
+        outbox.push(text("b"));
+        outbox.push(text("c"));
+        outbox.push(text("d"));
         reply(&outbox, 2).send(Ok("null".to_owned()));
         assert_eq!(drain(&outbox), ["answer 1", "catch up", "answer 2"]);
-        outbox.push("e".into());
+        outbox.push(text("e"));
         assert_eq!(drain(&outbox), ["e"]);
     }
 
@@ -293,7 +296,7 @@ mod tests {
     fn what_a_busy_time_needed_is_given_back() {
         let outbox = outbox_of(256);
         for _ in 0..200 {
-            outbox.push("a".into());
+            outbox.push(text("a"));
         }
         assert_eq!(drain(&outbox).len(), 200);
         assert!(outbox.queue().items.capacity() < 16);

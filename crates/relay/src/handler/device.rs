@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mildam_protocol::command::{DevicesSet, Done, MAX_DEVICES, PreKeyReplace};
 use mildam_protocol::records::id::{AccountId, DeviceId};
-use mildam_protocol::records::{AccountKeys, DeviceList, SignedPreKey};
+use mildam_protocol::records::{AccountKeys, DeviceList, ListSigner, SignedPreKey};
 use mildam_protocol::{Code, Event, Refusal};
 
 use super::{Scene, done, internal, news, tell};
@@ -23,22 +23,25 @@ pub(super) async fn replace_prekey(
 ) -> Result<Committed, Rejection> {
     let prekey = command.prekey;
     let Scene { caller, now, limits } = scene;
-    let published = tx.keys(&caller.account).await?.ok_or_else(internal)?.keys;
-    let newest = published.lists.last().ok_or_else(internal)?;
-    let certificate = newest.certificate(&caller.device).ok_or_else(super::room::unlisted)?;
-    prekey.verify(certificate).map_err(|error| bad_record(&error))?;
+    let own = prekey.account == caller.account && prekey.device == caller.device;
+    require(own, Code::BadRecord, "a prekey is sent by the device that signed it")?;
     check_time(&prekey, now)?;
-    if let Some(present) = published.prekey(&caller.device) {
-        if *present == prekey {
+    let listed = tx.device_key(&caller.account, &caller.device).await?.is_some();
+    if !listed {
+        return Err(super::unlisted().into());
+    }
+    let hash = prekey.public.hash();
+    let mut kept = tx.prekey_marks(&caller.account, 0).await?;
+    kept.retain(|mark| mark.device == caller.device);
+    if let Some(present) = kept.iter().find(|mark| mark.current) {
+        if present.hash == hash && present.created_at == prekey.created_at {
             return done(&Done {});
         }
         if prekey.created_at <= present.created_at {
             return Err(stale("this device's prekey").into());
         }
     }
-    let kept = tx.prekey_marks(&caller.account, 0).await?;
-    let hash = prekey.public.hash();
-    let used = kept.iter().any(|mark| mark.device == caller.device && mark.hash == hash);
+    let used = kept.iter().any(|mark| mark.hash == hash);
     require(!used, Code::BadRecord, "this prekey was in use before: make a new one")?;
     let count = tx.prekeys_since(&caller.account, &caller.device, now.saturating_sub(DAY)).await?;
     require(count < limits.prekeys_a_day, Code::LimitReached, "a device may have 24 prekeys a day")?;
@@ -61,23 +64,22 @@ pub(super) async fn set(
 ) -> Result<Committed, Rejection> {
     let list = command.device_list;
     let Scene { caller, now, limits } = scene;
-    let keys = tx.keys(&caller.account).await?.ok_or_else(internal)?.keys;
-    let newest = keys.lists.last().ok_or_else(internal)?;
-    if *newest == list {
+    require(list.certificates.len() <= MAX_DEVICES, Code::LimitReached, "an account may have 16 devices")?;
+    let (identity, newest) = tx.newest_list(&caller.account).await?.ok_or_else(internal)?;
+    if newest == list {
         return done(&Done {});
     }
+    let own = list.account == caller.account && list.signer == ListSigner::Device(caller.device);
+    require(own, Code::BadRecord, "a list is sent by the device that signed it")?;
     let follows = newest.generation == list.generation
         && newest.version.checked_add(1) == Some(list.version)
         && list.previous == Some(newest.hash());
     if !follows {
         return Err(stale("your own device list").into());
     }
-    with_list(keys, list.clone()).verify().map_err(|error| bad_record(&error))?;
-    let own = mildam_protocol::records::ListSigner::Device(caller.device);
-    require(list.signer == own, Code::BadRecord, "a list is sent by the device that signed it")?;
-    require(list.certificates.len() <= MAX_DEVICES, Code::LimitReached, "an account may have 16 devices")?;
     let count = tx.lists_since(&caller.account, now.saturating_sub(DAY)).await?;
     require(count < limits.lists_a_day, Code::LimitReached, "the list may change 24 times a day")?;
+    list.verify(&identity, Some(&newest)).map_err(|error| bad_record(&error))?;
     let told = put_list(tx, &list, now).await?;
     tell(&Done {}, told)
 }

@@ -30,8 +30,7 @@ pub(super) async fn send(
     }
     check_membership(&head, &member)?;
     let signer = Device { account: &header.sender, device: &header.sender_device, list: &header.sender_list };
-    let signed = message.signed_bytes();
-    room::check_signature(tx, signer, &signed, &message.signature, "message").await?;
+    room::check_listed(tx, signer).await?;
     room::check_seen(tx, &head, header.seen_seq, &header.seen_hash).await?;
     let current = header.epoch == head.epoch
         && header.version == head.version

@@ -14,6 +14,7 @@ pub(crate) mod presence;
 mod receipt;
 mod room;
 mod session;
+mod signed;
 
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ use crate::config::Limits;
 use crate::context::Context;
 use crate::rules::require;
 use crate::store::{BoxFuture, Committed, Rejection, SessionRow, StoreError, Transaction, Work};
+
+pub(crate) use room::unlisted;
+pub(crate) use signed::{check as check_signatures, is_signed};
 
 pub(crate) use account::{
     Admission, Admitted, Approach, attach, attached, log_in, log_in_start, log_out, recover, recover_start,

@@ -1,11 +1,12 @@
 //! Rooms: their beginning, their changes, and their epochs.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use mildam_protocol::command::{
     EpochAnnounce, NewEpoch, PREKEY_LIFE, RoomCreate, RoomCreateAnswer, RoomSetChange, StoredAnswer,
 };
-use mildam_protocol::records::canonical::Canonical;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
-use mildam_protocol::records::keys::Signature;
 use mildam_protocol::records::membership::Membership;
 use mildam_protocol::records::room::{Change, Member, RoomChange, RoomKind, Snapshot};
 use mildam_protocol::records::{LogEntry, LogItem, LogPosition};
@@ -14,10 +15,12 @@ use mildam_protocol::{Code, Event, Refusal};
 use super::device::DAY;
 use super::{Scene, done, news, tell};
 use crate::broker::{Address, Devices, News};
-use crate::rules::epoch::{NextEpoch, Target};
+use crate::rules::epoch::NextEpoch;
 use crate::rules::room::{self as rules, Effect};
-use crate::rules::{bad_record, require, stale};
-use crate::store::{Committed, EntryRow, EpochRow, MemberRow, Rejection, RoomRow, StoreError, Transaction};
+use crate::rules::{require, stale};
+use crate::store::{
+    Committed, EntryRow, EpochRow, MemberRow, Rejection, RoomRow, StoreError, Transaction, WrapRow,
+};
 
 /// A prekey may be used so long after it was replaced, in milliseconds.
 const PREKEY_GRACE: u64 = 10 * 60 * 1000;
@@ -44,7 +47,7 @@ pub(super) async fn create(
     if tx.find_entry(&room, &membership.head()).await?.is_some() {
         return done(&made(room, true));
     }
-    check_change_signature(tx, &change).await?;
+    check_changer(tx, &change).await?;
     let own = &scene.caller.account;
     let other = membership.members().find(|member| member.account != *own);
     let other = other.filter(|_| membership.kind() == RoomKind::Direct).map(|member| member.account.clone());
@@ -95,7 +98,7 @@ pub(super) async fn create(
     let accounts = membership.members().map(|member| &member.account);
     let mut told = vec![log_news(&room, item, accounts)?];
     let start = Some(LogPosition::START);
-    told.extend(take_epoch(tx, &scene, &mut head, &membership, command.epoch, start).await?);
+    told.extend(take_epoch(tx, &scene, &mut head, command.epoch, start).await?);
     tx.save_room(&head).await?;
     tell(&made(room, true), told)
 }
@@ -114,7 +117,7 @@ pub(super) async fn change(
         return done(&stored);
     }
     require(member.is_present(), Code::NotMember, NOT_MEMBER)?;
-    check_change_signature(tx, &change).await?;
+    check_changer(tx, &change).await?;
     let before = membership_of(tx, &room).await?;
     let after = before.after(&change).map_err(rules::refusal)?;
     rules::check_size(&after)?;
@@ -136,7 +139,7 @@ pub(super) async fn change(
     let seen = (!effect.joined.is_empty()).then_some(position);
     let mut told = change_news(&room, item, snapshot, &after, &effect)?;
     if let Some(epoch) = command.epoch {
-        told.extend(take_epoch(tx, &scene, &mut head, &after, epoch, seen).await?);
+        told.extend(take_epoch(tx, &scene, &mut head, epoch, seen).await?);
     }
     tx.save_room(&head).await?;
     let stored = StoredAnswer { seq: head.end.seq, stored_at: scene.now };
@@ -162,8 +165,7 @@ pub(super) async fn announce(
     let since = tx.epoch_time(&id, first_of_burst).await?;
     let calm = since.is_none_or(|since| since.saturating_add(EPOCH_WINDOW) <= scene.now);
     require(calm, Code::LimitReached, "this room gets new keys too often; wait a little")?;
-    let membership = membership_of(tx, &id).await?;
-    let told = take_epoch(tx, &scene, &mut head, &membership, command.epoch, None).await?;
+    let told = take_epoch(tx, &scene, &mut head, command.epoch, None).await?;
     tx.save_room(&head).await?;
     let stored = StoredAnswer { seq: head.end.seq, stored_at: scene.now };
     tell(&stored, told)
@@ -216,17 +218,12 @@ pub(super) struct Device<'a> {
     pub(super) list: &'a Hash,
 }
 
-/// Checks that a record is signed by a device of the account's newest list, and names that list.
-pub(super) async fn check_signature(
-    tx: &mut dyn Transaction,
-    signer: Device<'_>,
-    signed: &Canonical,
-    signature: &Signature,
-    what: &'static str,
-) -> Result<(), Rejection> {
-    let key = tx.device_key(signer.account, signer.device).await?;
-    let key = key.ok_or_else(unlisted)?;
-    key.verify(signed.as_bytes(), signature, what).map_err(|error| bad_record(&error))?;
+/// Checks that the device that has signed a record stands in the account's newest list, and that the record
+/// names that list. The signature was checked before.
+pub(super) async fn check_listed(tx: &mut dyn Transaction, signer: Device<'_>) -> Result<(), Rejection> {
+    if tx.device_key(signer.account, signer.device).await?.is_none() {
+        return Err(unlisted().into());
+    }
     let standing = tx.standing(signer.account).await?;
     if standing.is_some_and(|standing| standing.list == *signer.list) {
         Ok(())
@@ -252,7 +249,7 @@ pub(super) async fn check_seen(
 }
 
 /// What is said to a device that stands in no list.
-pub(super) fn unlisted() -> Refusal {
+pub(crate) fn unlisted() -> Refusal {
     Refusal::new(Code::DeviceUnknown, "this device does not belong to the account")
 }
 
@@ -261,10 +258,9 @@ fn check_actor(scene: &Scene, account: &AccountId, device: &DeviceId) -> Result<
     require(own, Code::BadRecord, "a record is sent by the device that signed it")
 }
 
-async fn check_change_signature(tx: &mut dyn Transaction, change: &RoomChange) -> Result<(), Rejection> {
+async fn check_changer(tx: &mut dyn Transaction, change: &RoomChange) -> Result<(), Rejection> {
     let signer = Device { account: &change.actor, device: &change.actor_device, list: &change.actor_list };
-    let signed = change.signed_bytes();
-    check_signature(tx, signer, &signed, &change.signature, "room change").await
+    check_listed(tx, signer).await
 }
 
 /// Checks that an account may come into a room: it exists under the signed identity, is a friend
@@ -350,17 +346,14 @@ async fn take_epoch(
     tx: &mut dyn Transaction,
     scene: &Scene,
     head: &mut RoomRow,
-    membership: &Membership,
     epoch: NewEpoch,
     seen: Option<LogPosition>,
 ) -> Result<Vec<News>, Rejection> {
     let announcement = &epoch.announcement;
     check_actor(scene, &announcement.announcer, &announcement.announcer_device)?;
-    let key =
-        tx.device_key(&announcement.announcer, &announcement.announcer_device).await?.ok_or_else(unlisted)?;
-    let signed = announcement.signed_bytes();
-    key.verify(signed.as_bytes(), &announcement.signature, "epoch announcement")
-        .map_err(|error| bad_record(&error))?;
+    if tx.device_key(&announcement.announcer, &announcement.announcer_device).await?.is_none() {
+        return Err(unlisted().into());
+    }
     check_seen(tx, head, announcement.seen_seq, &announcement.seen_hash).await?;
     if seen.is_some_and(|seen| seen.seq != announcement.seen_seq) {
         return Err(stale("the log").into());
@@ -371,15 +364,16 @@ async fn take_epoch(
         previous: head.epoch_hash,
         version: head.version,
         head: head.head,
-        members: targets(tx, membership, scene.now).await?,
         active_since: scene.now.saturating_sub(PREKEY_LIFE.saturating_sub(DAY)),
     };
-    next.judge(&epoch)?;
+    next.judge_place(&epoch)?;
+    let members = tx.targets(&head.id, scene.now.saturating_sub(PREKEY_GRACE)).await?;
+    next.judge_company(&epoch, &members)?;
     let row = EpochRow {
         hash: announcement.hash(),
         announcement: epoch.announcement,
         after_seq: head.end.seq,
-        wraps: epoch.wraps,
+        wraps: epoch.wraps.iter().map(WrapRow::new).collect::<Option<_>>().ok_or_else(super::internal)?,
         profile: epoch.profile,
         stored_at: scene.now,
     };
@@ -390,48 +384,33 @@ async fn take_epoch(
     Ok(epoch_news(&row)?)
 }
 
-async fn targets(
-    tx: &mut dyn Transaction,
-    membership: &Membership,
-    now: u64,
-) -> Result<Vec<Target>, Rejection> {
-    let mut targets = Vec::with_capacity(membership.members().len());
-    for Member { account, .. } in membership.members() {
-        let standing = tx.standing(account).await?;
-        let Some(standing) = standing else {
-            return Err(stale("the room's members").into());
-        };
-        let prekeys = tx.prekey_marks(account, now.saturating_sub(PREKEY_GRACE)).await?;
-        targets.push(Target { account: account.clone(), list: standing.list, prekeys });
-    }
-    Ok(targets)
-}
-
 /// Tells each device of an epoch together with its own wrap, and those without a wrap that there
 /// is one.
 fn epoch_news(row: &EpochRow) -> Result<Vec<News>, Refusal> {
-    let event = |wrap| Event::Log {
+    let event = Event::Log {
         room: row.announcement.room,
         item: Box::new(LogItem::Epoch {
             after: row.after_seq,
             stored_at: row.stored_at,
             announcement: Box::new(row.announcement.clone()),
-            wrap,
+            wrap: None,
             profile: row.profile.clone(),
         }),
     };
+    let mut wrapped: HashMap<&AccountId, Vec<DeviceId>> = HashMap::new();
+    for wrap in &row.wraps {
+        wrapped.entry(&wrap.account).or_default().push(wrap.device);
+    }
+    let without = row.announcement.recipients.iter().map(|recipient| {
+        let devices = Devices::Except(wrapped.remove(&recipient.account).unwrap_or_default());
+        Address { account: recipient.account.clone(), devices }
+    });
+    let others = news(without.collect(), &event)?;
     let mut told = Vec::with_capacity(row.wraps.len().saturating_add(1));
     for wrap in &row.wraps {
         let to = vec![Address { account: wrap.account.clone(), devices: Devices::Only(wrap.device) }];
-        told.push(news(to, &event(Some(Box::new(wrap.clone()))))?);
+        told.push(News { to, event: others.event.with_wrap(Arc::clone(&wrap.text)), last: false });
     }
-    let without = row.announcement.recipients.iter().map(|recipient| {
-        let wrapped = row.wraps.iter().filter(|wrap| wrap.account == recipient.account);
-        Address {
-            account: recipient.account.clone(),
-            devices: Devices::Except(wrapped.map(|wrap| wrap.device).collect()),
-        }
-    });
-    told.push(news(without.collect(), &event(None))?);
+    told.push(others);
     Ok(told)
 }

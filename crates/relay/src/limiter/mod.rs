@@ -11,6 +11,7 @@ mod share;
 mod toll;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -72,6 +73,8 @@ pub(crate) struct Limiter {
     messages: Meter<AccountId>,
     friend_requests: Meter<AccountId>,
     new_rooms: Meter<AccountId>,
+    room_changes: Meter<AccountId>,
+    receipts: Meter<AccountId>,
     typing: Meter<AccountId>,
     bytes: Meter<Payer>,
     bytes_told: Meter<Payer>,
@@ -96,6 +99,8 @@ impl Limiter {
             messages: Meter::new(limits.messages, stopwatch),
             friend_requests: Meter::new(limits.friend_requests, stopwatch),
             new_rooms: Meter::new(limits.new_rooms, stopwatch),
+            room_changes: Meter::new(limits.room_changes, stopwatch),
+            receipts: Meter::new(limits.receipts, stopwatch),
             typing: Meter::new(limits.typing, stopwatch),
             bytes: Meter::new(limits.bytes, stopwatch),
             bytes_told: Meter::new(limits.bytes_told, stopwatch),
@@ -160,8 +165,19 @@ impl Limiter {
         Ok(Verdict::Go)
     }
 
-    /// Counts what a request that can be read tries.
-    pub(crate) fn judge_try(&self, request: &Request, origin: Origin) -> Result<(), Refusal> {
+    /// Counts what a request that was read asks for.
+    pub(crate) fn judge_read(&self, request: &Request, origin: Origin, payer: &Payer) -> Result<(), Refusal> {
+        match (request, payer) {
+            (Request::ReceiptSend(command), Payer::Account(account)) => {
+                let count = u32::try_from(command.receipts.len()).ok().and_then(NonZeroU32::new);
+                let paid = count.map_or(Ok(()), |count| self.receipts.take_up_to(account, count).map(drop));
+                return limited(paid, "too many receipts");
+            }
+            (Request::RoomSetChange(_), Payer::Account(account)) => {
+                return limited(self.room_changes.take(account), "too many changes of rooms");
+            }
+            _ => {}
+        }
         match request {
             // Who has the answer to one of these can try a password, or has tried words.
             Request::SignUpStart(command) => self.judge_guess(origin, &command.account),
@@ -207,6 +223,8 @@ impl Limiter {
         self.messages.sweep();
         self.friend_requests.sweep();
         self.new_rooms.sweep();
+        self.room_changes.sweep();
+        self.receipts.sweep();
         self.typing.sweep();
         self.bytes.sweep();
         self.bytes_told.sweep();
@@ -283,10 +301,12 @@ mod tests {
     /// The request of somebody who is not logged in: the seconds after which to try again, if any.
     fn ask(limiter: &Limiter, request: &Request, origin: Origin) -> Option<u32> {
         let judged = limiter.judge(Some(request.kind()), origin, &Payer::Address(origin), false);
-        judged.and_then(|_| limiter.judge_try(request, origin)).err().map(|refusal| {
-            assert_eq!(refusal.code, Code::RateLimited);
-            refusal.retry_after.unwrap()
-        })
+        judged.and_then(|_| limiter.judge_read(request, origin, &Payer::Address(origin))).err().map(
+            |refusal| {
+                assert_eq!(refusal.code, Code::RateLimited);
+                refusal.retry_after.unwrap()
+            },
+        )
     }
 
     fn log_in(name: &str) -> Request {

@@ -9,7 +9,7 @@ use mildam_protocol::records::room::{EpochAnnouncement, Wrap};
 use mildam_protocol::{Code, Refusal};
 
 use super::{require, stale};
-use crate::store::PreKeyMark;
+use crate::store::TargetRow;
 
 /// Bytes of an X-Wing ciphertext.
 const KEM_BYTES: usize = 1120;
@@ -29,43 +29,38 @@ pub struct NextEpoch {
     pub version: u64,
     /// Hash of the change that made that version.
     pub head: Hash,
-    /// Who is in, by account.
-    pub members: Vec<Target>,
     /// Devices whose prekey was made before this time may be left out, in milliseconds since 1970
     /// (UTC).
     pub active_since: u64,
 }
 
-/// A member whom the key must be wrapped for.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The account.
-    pub account: AccountId,
-    /// Hash of its newest device list.
-    pub list: Hash,
-    /// Its devices' prekeys: current ones, and ones that were current a moment ago.
-    pub prekeys: Vec<PreKeyMark>,
-}
-
 impl NextEpoch {
-    /// Judges an announcement that the announcer's device has signed.
+    /// Judges whether an announcement that the announcer's device has signed is the next one. For that
+    /// nobody's keys need be known.
     ///
     /// # Errors
     /// [`Code::BadRecord`] for what could never fit, [`Code::Stale`] for what did fit once.
-    pub fn judge(&self, epoch: &NewEpoch) -> Result<(), Refusal> {
+    pub fn judge_place(&self, epoch: &NewEpoch) -> Result<(), Refusal> {
         let announcement = &epoch.announcement;
-        self.judge_profile(epoch)?;
+        Self::judge_profile(epoch)?;
         require(announcement.room == self.room, Code::BadRecord, "the announcement belongs to another room")?;
         let next = announcement.epoch == self.epoch
             && announcement.previous == self.previous
             && announcement.version == self.version
             && announcement.head == self.head;
-        require(next, Code::Stale, "the room has moved on; catch up and try again")?;
-        self.judge_recipients(announcement)?;
-        self.judge_wraps(&epoch.wraps)
+        require(next, Code::Stale, "the room has moved on; catch up and try again")
     }
 
-    fn judge_profile(&self, epoch: &NewEpoch) -> Result<(), Refusal> {
+    /// Judges whether it is for exactly those who are in, by account.
+    ///
+    /// # Errors
+    /// As [`NextEpoch::judge_place`].
+    pub fn judge_company(&self, epoch: &NewEpoch, members: &[TargetRow]) -> Result<(), Refusal> {
+        Self::judge_recipients(&epoch.announcement, members)?;
+        self.judge_wraps(&epoch.wraps, members)
+    }
+
+    fn judge_profile(epoch: &NewEpoch) -> Result<(), Refusal> {
         if let Some(profile) = &epoch.profile {
             require(
                 profile.0.len() <= MAX_PROFILE,
@@ -81,18 +76,18 @@ impl NextEpoch {
         )
     }
 
-    fn judge_recipients(&self, announcement: &EpochAnnouncement) -> Result<(), Refusal> {
-        let same = announcement.recipients.len() == self.members.len()
-            && announcement.recipients.iter().zip(&self.members).all(|(recipient, target)| {
+    fn judge_recipients(announcement: &EpochAnnouncement, members: &[TargetRow]) -> Result<(), Refusal> {
+        let same = announcement.recipients.len() == members.len()
+            && announcement.recipients.iter().zip(members).all(|(recipient, target)| {
                 recipient.account == target.account && recipient.list == target.list
             });
         if same { Ok(()) } else { Err(stale("the room's members or one of their device lists")) }
     }
 
-    fn judge_wraps(&self, wraps: &[Wrap]) -> Result<(), Refusal> {
+    fn judge_wraps(&self, wraps: &[Wrap], members: &[TargetRow]) -> Result<(), Refusal> {
         let mut open: HashSet<(&AccountId, &DeviceId)> = HashSet::new();
         let mut usable: HashMap<(&AccountId, &DeviceId), Vec<&Hash>> = HashMap::new();
-        for target in &self.members {
+        for target in members {
             for mark in &target.prekeys {
                 let device = (&target.account, &mark.device);
                 usable.entry(device).or_default().push(&mark.hash);
@@ -127,6 +122,7 @@ impl NextEpoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::PreKeyMark;
     use mildam_protocol::records::bytes::Bytes;
     use mildam_protocol::records::keys::Signature;
     use mildam_protocol::records::room::{Recipient, SealedProfile};
@@ -158,12 +154,19 @@ mod tests {
     }
 
     /// Alice with device 1, whose prekey was replaced a moment ago; Bob with devices 2 and 3.
-    fn next() -> NextEpoch {
-        let target = |account: &str, list, prekeys| Target {
+    fn members() -> Vec<TargetRow> {
+        let target = |account: &str, list, prekeys| TargetRow {
             account: account.parse().unwrap(),
             list: hash(list),
             prekeys,
         };
+        vec![
+            target("alice", 11, vec![mark(1, true), mark(1, false)]),
+            target("bob", 12, vec![mark(2, true), mark(3, true)]),
+        ]
+    }
+
+    fn next() -> NextEpoch {
         NextEpoch {
             room: ROOM,
             epoch: 5,
@@ -171,10 +174,6 @@ mod tests {
             version: 7,
             head: hash(70),
             active_since: 1_000,
-            members: vec![
-                target("alice", 11, vec![mark(1, true), mark(1, false)]),
-                target("bob", 12, vec![mark(2, true), mark(3, true)]),
-            ],
         }
     }
 
@@ -200,6 +199,11 @@ mod tests {
             wraps: vec![wrap("alice", 1, hash(101)), wrap("bob", 2, hash(2)), wrap("bob", 3, hash(3))],
             profile: None,
         }
+    }
+
+    fn judge(next: &NextEpoch, epoch: &NewEpoch) -> Result<(), Code> {
+        let judged = next.judge_place(epoch).and_then(|()| next.judge_company(epoch, &members()));
+        judged.map_err(|refusal| refusal.code)
     }
 
     // REQ C4
@@ -249,7 +253,7 @@ mod tests {
         for (name, bend, refused) in table {
             let mut epoch = good();
             bend(&mut epoch);
-            let code = next().judge(&epoch).map_err(|refusal| refusal.code).err();
+            let code = judge(&next(), &epoch).err();
             assert_eq!(code, *refused, "{name}");
         }
     }
@@ -260,11 +264,11 @@ mod tests {
         let mut next = next();
         next.active_since = 1_001;
         let mut epoch = good();
-        assert!(next.judge(&epoch).is_ok());
+        assert_eq!(judge(&next, &epoch), Ok(()));
         epoch.wraps.pop();
-        assert!(next.judge(&epoch).is_ok());
+        assert_eq!(judge(&next, &epoch), Ok(()));
         epoch.wraps.push(wrap("bob", 2, hash(2)));
-        assert_eq!(next.judge(&epoch).map_err(|refusal| refusal.code), Err(Code::BadRecord));
+        assert_eq!(judge(&next, &epoch), Err(Code::BadRecord));
     }
 
     #[test]
@@ -272,8 +276,8 @@ mod tests {
         let mut epoch = good();
         let profile = SealedProfile(Bytes(vec![1; 60]));
         epoch.announcement.profile = Some(profile.hash());
-        assert!(next().judge(&epoch).is_err());
+        assert!(judge(&next(), &epoch).is_err());
         epoch.profile = Some(profile);
-        assert!(next().judge(&epoch).is_ok());
+        assert!(judge(&next(), &epoch).is_ok());
     }
 }

@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 
 use super::{
     BoxFuture, Committed, EntryRange, EntryRow, EpochRange, EpochRow, FirstKeys, MemberRow, MessagePlace,
-    NewAccount, PreKeyMark, Rejection, RoomRow, SessionRow, Store, StoreError, Transaction, Work, commit,
-    load,
+    NewAccount, PreKeyMark, Rejection, RoomRow, SessionRow, Store, StoreError, Transaction, Work, WrapRow,
+    commit, load,
 };
 
 /// Where a store keeps its data: opening it again finds them.
@@ -35,7 +35,7 @@ pub(crate) trait Place: Send + Sync {
 macro_rules! store_conformance {
     ($place:path) => {
         $crate::store::conformance::store_conformance!($place =>
-            accounts, device_lists, prekeys, passwords, acquaintances, sessions, presence, friends, rooms, have_met, entries, messages, epochs, receipts,
+            accounts, device_lists, prekeys, passwords, acquaintances, sessions, presence, friends, rooms, have_met, targets, entries, messages, epochs, receipts,
             refusals_undo_their_own_work_only, conflicts_harm_nobody_else,
             works_settle_in_the_order_of_their_commits, reading_changes_nothing, what_was_settled_is_durable,
             sessions_are_swept, prekeys_are_swept, requests_are_swept
@@ -315,6 +315,9 @@ pub(crate) async fn device_lists(place: &dyn Place) {
             let keys = tx.keys(&alice).await?.unwrap().keys;
             assert_eq!(keys.lists, [list_of(1, 1, &[1]), both, without, again.clone()]);
             assert_eq!(keys.prekeys, []);
+            let (identity, list) = tx.newest_list(&alice).await?.unwrap();
+            assert_eq!((identity, list), (keys.identity_key, again.clone()));
+            assert!(tx.newest_list(&account("nobody")).await?.is_none());
             let newest = again.hash();
             assert_eq!(tx.standing(&alice).await?.unwrap().list, newest);
             assert_eq!(tx.account(&alice).await?.unwrap().list, newest);
@@ -402,6 +405,35 @@ pub(crate) async fn acquaintances(place: &dyn Place) {
             tx.save_member(&ROOM, &member_row("carol", 0, Some((3, 1)))).await?;
             assert_eq!(tx.acquaintances(&carol).await?, [alice]);
             assert_eq!(tx.acquaintances(&bob).await?, [account("alice")]);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn targets(place: &dyn Place) {
+    let store = place.open().await;
+    insert_people(&*store).await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let room = room_row(ROOM);
+            tx.save_room(&room).await?;
+            for (name, gone) in [("bob", None), ("alice", None), ("carol", Some((3, 1)))] {
+                tx.save_member(&room.id, &member_row(name, 0, gone)).await?;
+            }
+            tx.put_prekey(&prekey_of(1, 9, 5), 100, 0).await?;
+            for replaced_after in [0, 100] {
+                let targets = tx.targets(&room.id, replaced_after).await?;
+                let names: Vec<_> = targets.iter().map(|target| target.account.as_str()).collect();
+                assert_eq!(names, ["alice", "bob"], "in their order, and nobody who has gone");
+                for target in targets {
+                    assert_eq!(target.list, tx.standing(&target.account).await?.unwrap().list);
+                    let marks = tx.prekey_marks(&target.account, replaced_after).await?;
+                    assert_eq!(target.prekeys, marks);
+                }
+            }
+            assert_eq!(tx.targets(&RoomId::from_bytes([99; 32]), 0).await?, []);
             Ok(())
         })
     })
@@ -770,7 +802,7 @@ fn epoch_row(epoch: u64, after_seq: u64) -> EpochRow {
         hash: announcement.hash(),
         announcement,
         after_seq,
-        wraps: vec![wrap("alice", 1), wrap("bob", 2)],
+        wraps: [wrap("alice", 1), wrap("bob", 2)].iter().filter_map(WrapRow::new).collect(),
         profile: (epoch == 1).then(|| SealedProfile(Bytes(vec![5; 60]))),
         stored_at: 2000 + epoch,
     }

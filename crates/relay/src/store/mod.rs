@@ -18,12 +18,15 @@ use mildam_protocol::Refusal;
 use mildam_protocol::command::{Friend, PendingFriend, StoredAnswer};
 use mildam_protocol::records::id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};
 use mildam_protocol::records::membership::Membership;
-use mildam_protocol::records::{DeviceList, DevicePublicKey, LogItem, Receipt, ReceiptKind, SignedPreKey};
+use mildam_protocol::records::{
+    DeviceList, DevicePublicKey, IdentityPublicKey, LogItem, Receipt, ReceiptKind, SignedPreKey,
+};
 
 use tokio::sync::oneshot;
 
 pub use row::{
-    AccountRow, EntryRow, EpochRow, KeysRow, MemberRow, NewAccount, PreKeyMark, RoomRow, SessionRow, Standing,
+    AccountRow, EntryRow, EpochRow, KeysRow, MemberRow, NewAccount, PreKeyMark, RoomRow, SessionRow,
+    Standing, TargetRow, WrapRow,
 };
 pub use sqlite::SqliteStore;
 pub use turns::Turn;
@@ -189,6 +192,11 @@ pub trait Accounts {
     async fn insert_account(&mut self, new: &NewAccount) -> Result<(), StoreError>;
     /// All public keys.
     async fn keys(&mut self, id: &AccountId) -> Result<Option<KeysRow>, StoreError>;
+    /// The identity key, and the newest list.
+    async fn newest_list(
+        &mut self,
+        id: &AccountId,
+    ) -> Result<Option<(IdentityPublicKey, DeviceList)>, StoreError>;
     /// The key of a device that stands in the account's newest list.
     async fn device_key(
         &mut self,
@@ -323,6 +331,9 @@ pub trait Rooms {
     async fn member(&mut self, room: &RoomId, account: &AccountId) -> Result<Option<MemberRow>, StoreError>;
     /// The present members, by account.
     async fn members(&mut self, room: &RoomId) -> Result<Vec<MemberRow>, StoreError>;
+    /// The present members, by account, with the prekeys of their listed devices: current ones, and those
+    /// that were replaced after the given time.
+    async fn targets(&mut self, room: &RoomId, replaced_after: u64) -> Result<Vec<TargetRow>, StoreError>;
     /// Adds a member or saves its row.
     async fn save_member(&mut self, room: &RoomId, member: &MemberRow) -> Result<(), StoreError>;
     /// Who is in a room, as its changes say.

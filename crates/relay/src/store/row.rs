@@ -1,5 +1,7 @@
 //! Rows, as the handlers see them.
 
+use std::sync::Arc;
+
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash, RoomId};
 use mildam_protocol::records::room::Member;
 use mildam_protocol::records::{
@@ -170,9 +172,40 @@ pub struct EpochRow {
     /// The place of the last entry before it is in force.
     pub after_seq: u64,
     /// The wraps.
-    pub wraps: Vec<Wrap>,
+    pub wraps: Vec<WrapRow>,
     /// The sealed room profile.
     pub profile: Option<SealedProfile>,
     /// When.
     pub stored_at: u64,
+}
+
+/// A wrap to add: the text is written once, and is stored and told as it is.
+#[derive(Clone, Debug)]
+pub struct WrapRow {
+    /// For whom.
+    pub account: AccountId,
+    /// For which device.
+    pub device: DeviceId,
+    /// The wrap as JSON.
+    pub text: Arc<str>,
+}
+
+impl WrapRow {
+    /// The row of a wrap. `None` if it cannot be written as JSON, which no wrap of ours is.
+    #[must_use]
+    pub fn new(wrap: &Wrap) -> Option<Self> {
+        let text = serde_json::to_string(wrap).ok()?.into();
+        Some(Self { account: wrap.account.clone(), device: wrap.device, text })
+    }
+}
+
+/// A member for whose devices an epoch's key must be wrapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetRow {
+    /// The account.
+    pub account: AccountId,
+    /// Hash of its newest device list.
+    pub list: Hash,
+    /// Its devices' prekeys: current ones, and ones that were current a moment ago.
+    pub prekeys: Vec<PreKeyMark>,
 }

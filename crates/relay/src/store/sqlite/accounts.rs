@@ -153,6 +153,27 @@ impl Accounts for SqliteTransaction<'_> {
         }))
     }
 
+    async fn newest_list(
+        &mut self,
+        id: &AccountId,
+    ) -> Result<Option<(IdentityPublicKey, DeviceList)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT account.identity_key, device_list.body
+             FROM account JOIN device_list ON device_list.account = account.id
+             WHERE account.id = ?1 ORDER BY device_list.generation DESC, device_list.version DESC LIMIT 1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&mut *self.0)
+        .await?;
+        row.map(|row| {
+            let columns = Columns::new(&row, "device_list");
+            let identity = IdentityPublicKey::from_spki(columns.bytes("identity_key")?)
+                .map_err(|_| StoreError::Corrupt("account"))?;
+            Ok((identity, columns.json("body")?))
+        })
+        .transpose()
+    }
+
     async fn device_key(
         &mut self,
         account: &AccountId,

@@ -5,11 +5,15 @@ use mildam_protocol::command::StoredAnswer;
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};
 use mildam_protocol::records::{LogItem, Receipt, ReceiptKind, SealedProfile};
+use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteRow;
 
 use super::super::{EntryRange, EntryRow, EpochRange, EpochRow, Log, MessagePlace, StoreError};
 use super::SqliteTransaction;
 use super::column::{Columns, integer, json, name};
+
+/// Wraps that are added by one statement.
+const WRAPS_A_STATEMENT: usize = 3_000;
 
 #[async_trait]
 impl Log for SqliteTransaction<'_> {
@@ -121,14 +125,16 @@ impl Log for SqliteTransaction<'_> {
         .bind(integer(epoch.stored_at))
         .execute(&mut *self.0)
         .await?;
-        for wrap in &epoch.wraps {
-            sqlx::query("INSERT INTO wrap (room, epoch, device, body) VALUES (?1, ?2, ?3, ?4)")
-                .bind(announcement.room.as_bytes().as_slice())
-                .bind(integer(announcement.epoch))
-                .bind(wrap.device.as_bytes().as_slice())
-                .bind(json(wrap, "wrap")?)
-                .execute(&mut *self.0)
-                .await?;
+        // One statement for many: SQLite binds up to 32,766 values.
+        for wraps in epoch.wraps.chunks(WRAPS_A_STATEMENT) {
+            let mut insert = QueryBuilder::new("INSERT INTO wrap (room, epoch, device, body) ");
+            insert.push_values(wraps, |mut row, wrap| {
+                row.push_bind(announcement.room.as_bytes().as_slice());
+                row.push_bind(integer(announcement.epoch));
+                row.push_bind(wrap.device.as_bytes().as_slice());
+                row.push_bind(&*wrap.text);
+            });
+            insert.build().persistent(false).execute(&mut *self.0).await?;
         }
         Ok(())
     }

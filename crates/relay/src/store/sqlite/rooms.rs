@@ -7,7 +7,7 @@ use mildam_protocol::records::membership::Membership;
 use mildam_protocol::records::room::Member;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::{MemberRow, RoomRow, Rooms, StoreError};
+use super::super::{MemberRow, PreKeyMark, RoomRow, Rooms, StoreError, TargetRow};
 use super::SqliteTransaction;
 use super::column::{Columns, integer, json, name};
 
@@ -90,6 +90,39 @@ impl Rooms for SqliteTransaction<'_> {
             .fetch_all(&mut *self.0)
             .await?;
         rows.iter().map(read_member).collect()
+    }
+
+    async fn targets(&mut self, room: &RoomId, replaced_after: u64) -> Result<Vec<TargetRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT member.account, account.list, prekey.device, prekey.hash, prekey.created_at,
+                prekey.replaced_at IS NULL AS current
+             FROM member JOIN account ON account.id = member.account
+             LEFT JOIN prekey ON prekey.account = member.account
+                AND (prekey.replaced_at IS NULL OR prekey.replaced_at > ?2)
+             WHERE member.room = ?1 AND member.end_seq IS NULL
+             ORDER BY member.account, prekey.device, prekey.hash",
+        )
+        .bind(room.as_bytes().as_slice())
+        .bind(integer(replaced_after))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let mut targets: Vec<TargetRow> = Vec::new();
+        for row in &rows {
+            let columns = Columns::new(row, "member");
+            let account = columns.account("account")?;
+            if targets.last().is_none_or(|target| target.account != account) {
+                targets.push(TargetRow { account, list: columns.hash("list")?, prekeys: Vec::new() });
+            }
+            if let (Some(target), Some(hash)) = (targets.last_mut(), columns.optional_hash("hash")?) {
+                target.prekeys.push(PreKeyMark {
+                    device: columns.device("device")?,
+                    hash,
+                    current: columns.flag("current")?,
+                    created_at: columns.integer("created_at")?,
+                });
+            }
+        }
+        Ok(targets)
     }
 
     async fn save_member(&mut self, room: &RoomId, member: &MemberRow) -> Result<(), StoreError> {
