@@ -185,6 +185,8 @@ pub const MAX_PROFILE: usize = 96 * 1024;
 pub const MAX_SEALED_IDENTITY: usize = 8 * 1024;
 /// The most members of a room.
 pub const MAX_MEMBERS: usize = 1000;
+/// The most accounts that a room keeps out.
+pub const MAX_BANNED: usize = 1000;
 /// The most devices of an account.
 pub const MAX_DEVICES: usize = 16;
 /// The most devices of all members of a room: so many wraps fit a frame.

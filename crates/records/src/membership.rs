@@ -261,6 +261,12 @@ impl Membership {
         self.members.values()
     }
 
+    /// How many accounts may not be added.
+    #[must_use]
+    pub fn banned(&self) -> usize {
+        self.banned.len()
+    }
+
     /// What a joiner gets.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -512,6 +512,7 @@ impl Conversation {
 
     /// The connection belongs to a device from now on.
     fn bind(&mut self, caller: Caller) {
+        self.context.limiter.knows(self.origin);
         self.toll.set_account(Some(caller.account.clone()));
         self.pay_by(Payer::Account(caller.account.clone()), true);
         self.bound = Some(caller);

@@ -56,7 +56,7 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Connections at a time; more wait to be accepted.
+    /// Connections at a time; more are turned away.
     connections: usize = 10_000, set by connections: NonZeroU32 = positive;
     /// How long TLS and set-up may take together.
     set_up: Duration = mildam_protocol::set_up::TIME_LIMIT, set by set_up_seconds: NonZeroU32 = seconds;
@@ -107,6 +107,8 @@ limits! {
     receipts: Rate = Rate::new(2_000, 50, 1), set by receipts: Rate = as_written;
     /// How often others are told that an account is writing.
     typing: Rate = Rate::new(5, 1, 1), set by typing: Rate = as_written;
+    /// How often an account hides or shows whether it is online.
+    presence_changes: Rate = Rate::new(10, 1, 5), set by presence_changes: Rate = as_written;
     /// Bytes that are read from an account; and from an address, on connections that belong to no account.
     bytes: Rate = Rate::new(4 << 20, 1 << 20, 1), set by bytes: Rate = as_written;
     /// Bytes that an account is told; and an address, on connections that belong to no account. Who is told

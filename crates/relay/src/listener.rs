@@ -21,6 +21,8 @@ use crate::{connection, proxy, tls};
 
 /// After a failed accept (no file descriptors, for example) this long nothing is accepted.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Connections from the machine itself and from proxies that are trusted, beyond those that there may be.
+const RESERVE: usize = 16;
 /// A peer that has gone without a word is noticed after about two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
 
@@ -85,21 +87,17 @@ async fn accept_if_there(listener: Option<&TcpListener>) -> io::Result<(TcpStrea
     }
 }
 
-/// Accepts connections until the relay drains. Each holds a permit, taken before it is accepted:
-/// whoever finds none waits in the system's queue.
+/// Accepts connections until the relay drains. Each holds a permit; whoever finds none is turned away, but for
+/// the operator's own machines: they want to know whether the relay is there.
 pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, context: Arc<Context>) {
     let mut number = 0_u64;
+    let reserve = Arc::new(Semaphore::new(RESERVE));
     loop {
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((permit, listeners.accept().await))
-        };
-        let (permit, (stream, peer, door)) = tokio::select! {
+        let (stream, peer, door) = tokio::select! {
             () = context.draining.cancelled() => return,
-            accepted = accepted => match accepted {
-                None => return,
-                Some((permit, Ok(accepted))) => (permit, accepted),
-                Some((_, Err(error))) => {
+            accepted = listeners.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
                     continue;
@@ -109,9 +107,15 @@ pub(crate) async fn accept(listeners: Listeners, permits: Arc<Semaphore>, contex
         // A socket for both versions shows an address of version 4 in the clothes of version 6.
         let peer = peer.ip().to_canonical();
         // On whose behalf a proxy connects is known later.
-        let admitted =
-            if context.proxies.trust(peer) { Ok(None) } else { context.limiter.admit(peer).map(Some) };
-        let admitted = match admitted {
+        let trusted = context.proxies.trust(peer);
+        let own = trusted || peer.is_loopback();
+        let permit = Arc::clone(&permits).try_acquire_owned().ok();
+        let permit = permit.or_else(|| Arc::clone(&reserve).try_acquire_owned().ok().filter(|_| own));
+        let admitted = permit.ok_or_else(TurnedAway::full).and_then(|permit| {
+            let admitted = if trusted { None } else { Some(context.limiter.admit(peer)?) };
+            Ok((permit, admitted))
+        });
+        let (permit, admitted) = match admitted {
             Ok(admitted) => admitted,
             Err(turned_away) => {
                 context.metrics.connection_turned_away();

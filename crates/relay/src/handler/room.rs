@@ -41,7 +41,7 @@ pub(super) async fn create(
     let change = command.change;
     check_actor(&scene, &change.actor, &change.actor_device)?;
     let membership = Membership::created(&change).map_err(rules::refusal)?;
-    rules::check_size(&membership)?;
+    rules::check_size(&change.change, &membership)?;
     let room = membership.room();
     let made = |room, created| RoomCreateAnswer { room, created };
     if tx.find_entry(&room, &membership.head()).await?.is_some() {
@@ -120,7 +120,7 @@ pub(super) async fn change(
     check_changer(tx, &change).await?;
     let before = membership_of(tx, &room).await?;
     let after = before.after(&change).map_err(rules::refusal)?;
-    rules::check_size(&after)?;
+    rules::check_size(&change.change, &after)?;
     let effect = Effect::between(&before, &after);
     let epochs = (effect.needs_epoch(&change.change), command.epoch.is_some());
     let snapshot = rules::check_company(&change.change, &after, command.snapshot.as_ref(), epochs)?;

@@ -76,6 +76,7 @@ pub(crate) struct Limiter {
     room_changes: Meter<AccountId>,
     receipts: Meter<AccountId>,
     typing: Meter<AccountId>,
+    presence_changes: Meter<AccountId>,
     bytes: Meter<Payer>,
     bytes_told: Meter<Payer>,
     address_bytes: Meter<Origin>,
@@ -102,6 +103,7 @@ impl Limiter {
             room_changes: Meter::new(limits.room_changes, stopwatch),
             receipts: Meter::new(limits.receipts, stopwatch),
             typing: Meter::new(limits.typing, stopwatch),
+            presence_changes: Meter::new(limits.presence_changes, stopwatch),
             bytes: Meter::new(limits.bytes, stopwatch),
             bytes_told: Meter::new(limits.bytes_told, stopwatch),
             address_bytes: Meter::new(limits.address_bytes, stopwatch),
@@ -117,6 +119,11 @@ impl Limiter {
         self.door.admit(address).inspect_err(|_| {
             self.turned_away.fetch_add(1, Ordering::Relaxed);
         })
+    }
+
+    /// Somebody at this origin has a session: when many connect, there is still a place for it.
+    pub(crate) fn knows(&self, origin: Origin) {
+        self.door.knows(origin);
     }
 
     /// Permits for the RSA of set-ups.
@@ -196,6 +203,9 @@ impl Limiter {
                 limited(self.friend_requests.take(account), "too many friend requests")?;
             }
             Some(Kind::RoomCreate) => limited(self.new_rooms.take(account), "too many new rooms")?,
+            Some(Kind::PresenceSet) => {
+                limited(self.presence_changes.take(account), "too many changes of presence")?;
+            }
             Some(Kind::Typing) if self.typing.take(account).is_err() => return Ok(Verdict::Hush),
             _ => {}
         }
@@ -226,6 +236,7 @@ impl Limiter {
         self.room_changes.sweep();
         self.receipts.sweep();
         self.typing.sweep();
+        self.presence_changes.sweep();
         self.bytes.sweep();
         self.bytes_told.sweep();
         self.address_bytes.sweep();
@@ -405,7 +416,9 @@ mod tests {
             assert_eq!(ask(&limiter, &log_in(&format!("person{n}")), origin), None);
         }
         let remembered = limiter.len();
-        assert_eq!(remembered, 5 * 256, "arrivals, requests, those of strangers, and guesses twice");
+        let networks = 256 + 2;
+        let counted = "arrivals, requests, those of strangers, and guesses twice";
+        assert_eq!(remembered, networks + 4 * 256, "{counted}");
         limiter.sweep();
         assert_eq!(limiter.len(), remembered);
         time.fetch_add(31_000, Ordering::SeqCst);

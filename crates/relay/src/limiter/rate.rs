@@ -32,6 +32,15 @@ impl Rate {
         Self { burst: at_least_1(burst), more: at_least_1(more), every_seconds: at_least_1(every_seconds) }
     }
 
+    /// So many times as much.
+    pub(super) const fn times(self, factor: u32) -> Self {
+        Self {
+            burst: at_least_1(self.burst.get().saturating_mul(factor)),
+            more: at_least_1(self.more.get().saturating_mul(factor)),
+            every_seconds: self.every_seconds,
+        }
+    }
+
     pub(super) fn quota(self) -> Quota {
         let time = Duration::from_secs(self.every_seconds.get().into());
         let interval = (time / self.more.get()).clamp(Duration::from_nanos(1), LONGEST);

@@ -1,7 +1,7 @@
 //! Membership: the replay itself is shared with the clients; here is what a change does to the
 //! relay's own rows, and what is said of one that does not follow.
 
-use mildam_protocol::command::MAX_MEMBERS;
+use mildam_protocol::command::{MAX_BANNED, MAX_MEMBERS};
 use mildam_protocol::records::id::AccountId;
 use mildam_protocol::records::membership::{ChangeError, Membership};
 use mildam_protocol::records::room::{Change, Member, Snapshot};
@@ -58,12 +58,15 @@ pub fn refusal(error: ChangeError) -> Refusal {
     Refusal::new(code, message)
 }
 
-/// Checks what no replay checks: how many members a room may have.
+/// Checks what no replay checks: how many members a room may have, and how many may not come back. One that
+/// has too many of these already takes other changes.
 ///
 /// # Errors
 /// [`Code::LimitReached`].
-pub fn check_size(membership: &Membership) -> Result<(), Refusal> {
-    require(membership.members().len() <= MAX_MEMBERS, Code::LimitReached, "a room has at most 1000 members")
+pub fn check_size(change: &Change, after: &Membership) -> Result<(), Refusal> {
+    require(after.members().len() <= MAX_MEMBERS, Code::LimitReached, "a room has at most 1000 members")?;
+    let fits = after.banned() <= MAX_BANNED || !matches!(change, Change::Banned { .. });
+    require(fits, Code::LimitReached, "a room has at most 1000 banned accounts")
 }
 
 /// Checks what travels beside a change: `added` brings the snapshot after it, and only a change
@@ -172,6 +175,19 @@ mod tests {
         let (banned, needs) = effect(ban("bob"));
         assert!(needs);
         assert_eq!(banned.gone, [account("bob")]);
+    }
+
+    // REQ C2, S5
+    #[test]
+    fn a_room_keeps_out_so_many_and_still_takes_other_changes() {
+        let mut room = group();
+        for n in 0..=MAX_BANNED {
+            let ban = Change::Banned { account: account(&format!("ban{n}")) };
+            room = room.after(&signed(Some(&room), ban.clone())).unwrap();
+            let judged = check_size(&ban, &room).map_err(|refusal| refusal.code);
+            assert_eq!(judged, if n < MAX_BANNED { Ok(()) } else { Err(Code::LimitReached) });
+        }
+        assert!(check_size(&Change::Left, &room).is_ok());
     }
 
     #[test]

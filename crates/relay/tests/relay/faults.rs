@@ -244,15 +244,25 @@ async fn an_oversized_frame_ends_the_connection_and_no_other() {
 
 // REQ S5
 #[tokio::test]
-async fn more_connections_than_allowed_wait_their_turn() {
+async fn more_connections_than_allowed_are_turned_away() {
     let relay = TestRelay::start_with(|config| config.limits.connections = 1).await;
-    let first = Client::connect(&relay).await;
-    let second = tokio::spawn({
-        let (address, trusted) = (relay.tls, *relay.link.fingerprint());
-        async move { Client::connect_to(address, trusted).await.ask(&ServerInfo {}).await }
-    });
-    drop(first);
-    second.await.unwrap().unwrap();
+    let knock = async || {
+        let mut wire = Wire::plain(relay.plain).await;
+        let words = wire.read_json().await;
+        (wire, words)
+    };
+    let mut inside = Vec::new();
+    // That one, and those that are kept for the machine itself.
+    for _ in 0..17 {
+        let (wire, words) = knock().await;
+        assert_eq!(words["header"]["status"], "connecting");
+        inside.push(wire);
+    }
+    let (_, words) = knock().await;
+    assert_eq!(words["header"]["status"], "fail");
+    assert!(words["header"]["retry_after"].as_u64().unwrap() > 0, "{words}");
+    drop(inside);
+    while knock().await.1["header"]["status"] != "connecting" {}
     relay.stop().await;
 }
 

@@ -140,7 +140,7 @@ async fn a_thousand_slow_set_ups_from_many_addresses_keep_nobody_out() {
     let relay = TestRelay::start_with(|config| config.limits.set_up = Duration::from_secs(600)).await;
     let mut slow = Vec::new();
     for n in 0..1_000_u16 {
-        let from = Ipv4Addr::new(127, 0, 1, u8::try_from(n % 40).unwrap() + 1);
+        let from = Ipv4Addr::new(127, u8::try_from(n % 40).unwrap() + 1, 0, 1);
         let mut wire = Wire::over(connect_from(from, relay.plain).await);
         assert_eq!(wire.read_json().await["header"]["status"], "connecting");
         // The beginning of an answer that never ends.
