@@ -380,15 +380,20 @@ impl Conversation {
     async fn plan(&mut self, request: Request, ticket: Option<Ticket>, now: u64) -> Result<Plan, Refusal> {
         let context = Arc::clone(&self.context);
         context.limiter.judge_read(&request, self.origin, &self.payer)?;
-        if handler::is_signed(request.kind())
+        let kind = request.kind();
+        if handler::is_signed(kind)
             && let Some(caller) = self.bound.clone()
         {
             let signer = self.signer(caller).await?;
             // Receipts come by the hundred.
-            let cost = if request.kind() == Kind::ReceiptSend { LONG_TEXT.saturating_add(1) } else { 0 };
+            let cost = if kind == Kind::ReceiptSend { LONG_TEXT.saturating_add(1) } else { 0 };
             self.read(cost, || handler::check_signatures(&request, &signer)).await?;
         }
-        handler::plan(request, ticket, now, &context)
+        let plan = handler::plan(request, ticket, now, &context)?;
+        let reads = matches!(plan, Plan::Answer(_) | Plan::Read(_));
+        let room = reads || context.space.allows(kind);
+        require(room, Code::StorageUnavailable, "there is no room on the relay's disk; try again later")?;
+        Ok(plan)
     }
 
     /// The key of the device that the connection belongs to. No device has ever another one.

@@ -15,6 +15,7 @@ use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::proxy::Proxies;
 use crate::secrets::Secrets;
+use crate::space::Space;
 use crate::store::Store;
 
 /// What all connections share.
@@ -28,6 +29,8 @@ pub(crate) struct Context {
     /// The proxies whose word on where a connection comes from is taken.
     pub(crate) proxies: Proxies,
     pub(crate) store: Arc<dyn Store>,
+    /// The room on the disk of the store.
+    pub(crate) space: Space,
     /// Whether the store answered when it was last asked for the sake of `/readyz`.
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Arc<Metrics>,

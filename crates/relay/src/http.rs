@@ -27,12 +27,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::limiter::{ConnectionPermit, Toll, TurnedAway};
+use crate::metrics;
 use crate::metrics::Counted;
-use crate::metrics::{self, Metrics};
 use crate::store::{Committed, Work};
 
 /// Who comes only for a page is let go after so long. A WebSocket is a connection of its own by then.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Where it is asked whether the program runs.
+const HEALTH: &str = "/healthz";
 /// How long the last answers may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// How long the store may take to say that it is ready.
@@ -96,7 +98,7 @@ pub(crate) enum Version {
 }
 
 fn router(visit: Visit) -> Router {
-    let counting = middleware::from_fn_with_state(Arc::clone(&visit.context.metrics), count);
+    let counting = middleware::from_fn_with_state(visit.clone(), count);
     Router::new()
         .route("/", get(pages::join))
         .route("/join", get(pages::join))
@@ -104,7 +106,7 @@ fn router(visit: Visit) -> Router {
         .route("/join.js", get(pages::script))
         .route("/mildam.svg", get(pages::icon))
         .route(carrier::WEB_SOCKET_PATH, get(websocket::open))
-        .route("/healthz", get(healthy))
+        .route(HEALTH, get(healthy))
         .route("/readyz", get(ready))
         .layer(counting)
         .with_state(visit)
@@ -191,10 +193,22 @@ async fn ending(context: &Context) {
     }
 }
 
-/// Counts what is asked for.
-async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+/// Counts what is asked for, and by whom. Whether the program runs is told however often that is asked.
+async fn count(State(visit): State<Visit>, request: Request, next: Next) -> Response {
+    let Context { metrics, limiter, proxies, .. } = &*visit.context;
     metrics.http_requested();
-    next.run(request).await
+    let asked = if request.uri().path() == HEALTH {
+        Ok(())
+    } else {
+        limiter.judge_page(proxies.requester(visit.peer, request.headers()).into())
+    };
+    match asked {
+        Ok(()) => next.run(request).await,
+        Err(seconds) => {
+            let wait = [(header::RETRY_AFTER, seconds.to_string())];
+            (StatusCode::TOO_MANY_REQUESTS, wait, "too many requests\n").into_response()
+        }
+    }
 }
 
 /// `/metrics`, at a place of its own.

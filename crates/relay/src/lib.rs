@@ -30,6 +30,7 @@ mod proxy;
 mod relay;
 mod rules;
 mod secrets;
+mod space;
 mod store;
 mod tls;
 

@@ -105,6 +105,9 @@ limits! {
     room_changes: Rate = Rate::new(100, 1, 1), set by room_changes: Rate = as_written;
     /// Receipts of an account.
     receipts: Rate = Rate::new(2_000, 50, 1), set by receipts: Rate = as_written;
+    /// Bytes that are left free on the disk, on a small one a twentieth of it: below that only log-out, the
+    /// ending of sessions and recovery are stored.
+    free_space: u64 = 256 << 20, set by free_space_mib: u32 = mebibytes;
     /// How often others are told that an account is writing.
     typing: Rate = Rate::new(5, 1, 1), set by typing: Rate = as_written;
     /// How often an account hides or shows whether it is online.
@@ -136,6 +139,10 @@ impl Limits {
 
 const fn as_written(rate: Rate) -> Rate {
     rate
+}
+
+fn mebibytes(value: u32) -> u64 {
+    u64::from(value) << 20
 }
 
 fn size(value: u32) -> usize {

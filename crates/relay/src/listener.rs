@@ -23,8 +23,11 @@ use crate::{connection, proxy, tls};
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections from the machine itself and from proxies that are trusted, beyond those that there may be.
 const RESERVE: usize = 16;
-/// A peer that has gone without a word is noticed after about two minutes.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+/// A peer that has gone without a word is noticed after two minutes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// Where connections come in.
 pub(crate) struct Listeners {

@@ -23,6 +23,7 @@ use crate::limiter::{self, Limiter};
 use crate::listener::{self, Listeners};
 use crate::metrics::Metrics;
 use crate::proxy::Proxies;
+use crate::space::{self, Space};
 use crate::store::{SqliteStore, StoreError};
 use crate::tls::{Certificates, TlsError};
 
@@ -156,6 +157,7 @@ impl Relay {
             key,
             clock: config.clock,
             store: Arc::new(store),
+            space: Space::new(data.path(), config.limits.free_space),
             readiness: Readiness::default(),
             metrics: counts,
             broker: Arc::clone(&switchboard) as _,
@@ -205,6 +207,7 @@ impl Relay {
         }
         tasks.spawn(limiter::sweep(Arc::clone(&self.context)));
         tasks.spawn(age::follow(Arc::clone(&self.context)));
+        tasks.spawn(space::follow(Arc::clone(&self.context)));
         tasks.spawn(self.certificates.follow(draining.clone()));
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),

@@ -66,6 +66,7 @@ fn context_with(limits: Limits) -> (Arc<Context>, mpsc::UnboundedReceiver<Settle
         readiness: crate::http::Readiness::default(),
         metrics: Arc::default(),
         store: Arc::new(Held(held)),
+        space: crate::space::Space::new(std::path::Path::new("/"), 0),
         broker: Arc::clone(&switchboard) as _,
         switchboard,
         passwords: ServerKeys::generate(&mut rng()),
@@ -251,6 +252,24 @@ async fn who_takes_nothing_any_more_is_cut_off_and_its_friends_are_told() {
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert!(!context.switchboard.is_online(&alice));
     served.await.unwrap();
+}
+
+// REQ S2, S5
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_while_the_relay_stops_is_cut_off_soon() {
+    let (context, _held) = context().await;
+    let (mut stream, served) = serve_pipe(&context, 4_096);
+    let mut frames = Frames::new(SESSION_LIMIT);
+    let (mut sealer, _) = set_up_client(&mut stream, &mut frames).await.split();
+    for id in 1..80 {
+        let request = sealer.request(id, None, &ServerInfo {}, &mut rng()).unwrap();
+        write_frame(&mut stream, &request).await.unwrap();
+    }
+    let begun = Instant::now();
+    context.draining.cancel();
+    served.await.unwrap();
+    // And the second in which the last words might arrive.
+    assert_eq!(begun.elapsed().as_secs(), 6);
 }
 
 // REQ S5

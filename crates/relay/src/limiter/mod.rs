@@ -172,6 +172,14 @@ impl Limiter {
         Ok(Verdict::Go)
     }
 
+    /// Counts a request for a page.
+    ///
+    /// # Errors
+    /// The seconds after which it is worth trying again.
+    pub(crate) fn judge_page(&self, origin: Origin) -> Result<(), u32> {
+        self.stranger_requests.take(&origin).map_err(Wait::seconds)
+    }
+
     /// Counts what a request that was read asks for.
     pub(crate) fn judge_read(&self, request: &Request, origin: Origin, payer: &Payer) -> Result<(), Refusal> {
         match (request, payer) {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use futures_util::{SinkExt, StreamExt};
 use mildam_protocol::command::FriendList;
 use mildam_protocol::frame;
+use mildam_relay::Rate;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -124,6 +125,39 @@ async fn what_does_not_belong_in_a_web_socket_ends_it() {
     // Neither is a page, or a socket without the words for it.
     let (head, _) = get_tls(&relay, "/ws", "").await;
     assert!(head.starts_with("http/1.1 4"), "{head}");
+    relay.stop().await;
+}
+
+// REQ S5
+#[tokio::test]
+async fn pages_are_asked_for_so_often_and_health_always() {
+    let relay = TestRelay::start_with(|config| config.limits.stranger_requests = Rate::new(3, 1, 60)).await;
+    for _ in 0..3 {
+        assert!(get_tls(&relay, "/join", "").await.0.starts_with("http/1.1 200"));
+    }
+    for path in ["/join", "/readyz", "/nothing"] {
+        let (head, _) = get_tls(&relay, path, "").await;
+        assert!(head.starts_with("http/1.1 429") && head.contains("retry-after: "), "{path}: {head}");
+    }
+    for _ in 0..10 {
+        assert_eq!(get_tls(&relay, "/healthz", "").await.1, "ok\n");
+    }
+    relay.stop().await;
+}
+
+// REQ S5
+#[tokio::test]
+async fn a_web_socket_in_which_nothing_is_said_is_closed() {
+    let relay = TestRelay::start().await;
+    for empty in [Message::binary(Vec::new()), Message::Ping(Vec::new().into())] {
+        let mut socket = web_socket(TcpStream::connect(relay.http).await.unwrap()).await;
+        for _ in 0..200 {
+            // It may have been closed by now.
+            let _ = socket.send(empty.clone()).await;
+        }
+        let closed = async { while let Some(Ok(_)) = socket.next().await {} };
+        tokio::time::timeout(std::time::Duration::from_secs(5), closed).await.expect("still open");
+    }
     relay.stop().await;
 }
 

@@ -60,11 +60,19 @@ impl SqliteStore {
             .busy_timeout(Duration::from_secs(5))
             // What is deleted leaves no trace in the file.
             .pragma("secure_delete", "ON")
+            // KiB, if negative: what is read again and again.
+            .pragma("cache_size", "-8192")
+            // A WAL that grew while somebody read for long is cut back.
+            .pragma("journal_size_limit", "67108864")
             .disable_statement_logging();
         let mut connection = SqliteConnection::connect_with(&options).await?;
         migrate::run(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
+            // All of them at once, and for good: when files are short it is too late to open one.
+            .min_connections(READERS)
             .max_connections(READERS)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options.pragma("query_only", "ON"))
             .await?;
         let queue = Queue::new(metrics);
