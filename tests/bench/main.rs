@@ -3,6 +3,7 @@
 
 mod people;
 mod primitives;
+mod relay;
 mod room;
 mod sender;
 mod sync;
@@ -13,6 +14,15 @@ use anyhow::Result;
 use primitives::Primitives;
 
 fn main() -> Result<()> {
+    // Cargo says that it is a benchmark which it runs.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.split_first() {
+        Some((first, rest)) if first == "relay" => relay::run(rest),
+        _ => everything_else(),
+    }
+}
+
+fn everything_else() -> Result<()> {
     eprintln!("Measuring primitives …");
     let bare = Primitives::measure()?;
     let mut figures = bare.figures();

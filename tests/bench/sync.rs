@@ -39,6 +39,7 @@ async fn sync() -> Result<Duration> {
     config.listen = Some("127.0.0.1:0".parse()?);
     config.plain_listen = Some("127.0.0.1:0".parse()?);
     config.public_host = Some("127.0.0.1".to_owned());
+    config.sign_up = mildam_relay::SignUpMode::Open;
     // It is to be measured how fast all goes, not how fast a relay lets it go.
     let free = Rate::new(u32::MAX, u32::MAX, 1);
     let limits = &mut config.limits;

@@ -95,20 +95,24 @@ fn shown(time: Duration) -> String {
 
 const HEADINGS: [&str; 6] = ["what", "time", "its primitives", "sum", "ratio", "aim"];
 
-/// The lines as a table in Markdown, its columns aligned.
+/// The lines as a table in Markdown.
 pub fn render(figures: &[Figure]) -> String {
-    let lines: Vec<[String; 6]> = figures.iter().map(Figure::cells).collect();
-    let mut widths = HEADINGS.map(|heading| heading.chars().count());
-    for line in &lines {
+    aligned(HEADINGS, &figures.iter().map(Figure::cells).collect::<Vec<_>>())
+}
+
+/// Lines under headings as a table in Markdown, its columns aligned.
+pub fn aligned<const N: usize>(headings: [&str; N], lines: &[[String; N]]) -> String {
+    let mut widths = headings.map(|heading| heading.chars().count());
+    for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let row = |cells: &[String; 6]| {
+    let row = |cells: &[String; N]| {
         let padded = cells.iter().zip(widths).map(|(cell, width)| format!(" {cell:<width$} "));
         format!("|{}|", padded.collect::<Vec<_>>().join("|"))
     };
-    let mut rows = vec![row(&HEADINGS.map(str::to_owned)), row(&widths.map(|width| "-".repeat(width)))];
+    let mut rows = vec![row(&headings.map(str::to_owned)), row(&widths.map(|width| "-".repeat(width)))];
     rows.extend(lines.iter().map(row));
     rows.join("\n")
 }

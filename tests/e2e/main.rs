@@ -3,6 +3,7 @@
 mod bot;
 mod commands;
 mod groups;
+mod invitations;
 mod manners;
 mod offline;
 mod outbox;

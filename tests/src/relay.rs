@@ -20,20 +20,29 @@ pub struct Relay {
     link: String,
     tls: String,
     plain: Option<String>,
+    sign_up: &'static str,
 }
 
 impl Relay {
     /// Starts a relay that keeps everything in `data` and listens on free ports, for TLS and for
-    /// plain TCP.
+    /// plain TCP. Everybody can sign up.
     ///
     /// # Errors
     /// If it does not say that it is ready.
     pub fn start(data: &Path) -> Result<Self> {
-        Self::serve(data, &free_address()?, &free_address()?)
+        Self::start_for(data, "open")
     }
 
-    fn serve(data: &Path, tls: &str, plain: &str) -> Result<Self> {
-        let (process, ready) = Process::start(data, tls, plain)?;
+    /// The same, where only those can sign up whom `serve --sign-up` lets in.
+    ///
+    /// # Errors
+    /// If it does not say that it is ready.
+    pub fn start_for(data: &Path, sign_up: &'static str) -> Result<Self> {
+        Self::serve(data, &free_address()?, &free_address()?, sign_up)
+    }
+
+    fn serve(data: &Path, tls: &str, plain: &str, sign_up: &'static str) -> Result<Self> {
+        let (process, ready) = Process::start(serve(data, tls, plain, sign_up)?)?;
         let text = |field: &str| ready.get(field).and_then(Value::as_str).map(str::to_owned);
         Ok(Self {
             data: data.to_path_buf(),
@@ -41,10 +50,27 @@ impl Relay {
             link: text("link").context("the ready line has no link")?,
             tls: text("tls").context("the ready line has no TLS address")?,
             plain: text("plain"),
+            sign_up,
         })
     }
 
-    /// The server link that people use.
+    /// Invites one person, as whoever runs the relay does; gives the link.
+    ///
+    /// # Errors
+    /// If `mildam-relay invite` fails.
+    pub fn invite(&self) -> Result<String> {
+        let mut command = Command::new(program("mildam-relay")?);
+        command.args(["invite", "--data"]).arg(&self.data).stdin(Stdio::null());
+        let output = command.output().context("cannot run mildam-relay invite")?;
+        if !output.status.success() {
+            bail!("nobody was invited: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let said = String::from_utf8(output.stdout)?;
+        let link = said.lines().map(str::trim).find(|line| line.starts_with("mildam://"));
+        Ok(link.with_context(|| format!("no link in {said:?}"))?.to_owned())
+    }
+
+    /// The link that people use, with what lets the first one in where people come in by invitation.
     #[must_use]
     pub fn link(&self) -> &str {
         &self.link
@@ -98,7 +124,7 @@ impl Relay {
     /// If it does not say that it is ready.
     pub fn restart(&mut self) -> Result<()> {
         let plain = self.plain.clone().context("the relay has no plain listener")?;
-        *self = Self::serve(&self.data, &self.tls, &plain)?;
+        *self = Self::serve(&self.data, &self.tls, &plain, self.sign_up)?;
         Ok(())
     }
 
@@ -108,7 +134,7 @@ impl Relay {
     /// If it does not stop cleanly, or does not say that it is ready.
     pub fn move_away(&mut self) -> Result<()> {
         self.stop()?;
-        *self = Self::start(&self.data.clone())?;
+        *self = Self::start_for(&self.data.clone(), self.sign_up)?;
         Ok(())
     }
 
@@ -117,7 +143,7 @@ impl Relay {
     /// # Errors
     /// If it does not say that it is ready.
     pub fn restart_at(&mut self, tls: &str) -> Result<()> {
-        *self = Self::serve(&self.data.clone(), tls, &free_address()?)?;
+        *self = Self::serve(&self.data.clone(), tls, &free_address()?, self.sign_up)?;
         Ok(())
     }
 
@@ -143,7 +169,7 @@ impl Relay {
     pub fn restart_unheard(&mut self) -> Result<()> {
         let plain = self.plain.clone().context("the relay has no plain listener")?;
         let closed = || std::io::pipe().map(|(_, writer)| writer);
-        let mut command = serve(&self.data, &self.tls, &plain)?;
+        let mut command = serve(&self.data, &self.tls, &plain, self.sign_up)?;
         let child = command.stdout(closed()?).stderr(closed()?).spawn().context("cannot start the relay")?;
         self.process = Process { child, log: None };
         Ok(())
@@ -184,11 +210,13 @@ fn free_address() -> Result<String> {
     bail!("no free port was found")
 }
 
-/// The command that serves at these addresses.
-fn serve(data: &Path, tls: &str, plain: &str) -> Result<Command> {
+/// The command that serves at these addresses, and lets these people sign up.
+fn serve(data: &Path, tls: &str, plain: &str, sign_up: &str) -> Result<Command> {
     let mut command = Command::new(program("mildam-relay")?);
+    // All that it would ever say: a test that fails shows it, and one looks that it names nobody.
+    command.env("RUST_LOG", "info,mildam_relay=debug");
     command.arg("serve").arg("--data").arg(data).stdin(Stdio::null());
-    command.args(["--listen", tls, "--plain-listen", plain, "--json"]);
+    command.args(["--listen", tls, "--plain-listen", plain, "--sign-up", sign_up, "--json"]);
     Ok(command)
 }
 
@@ -200,8 +228,8 @@ struct Process {
 }
 
 impl Process {
-    fn start(data: &Path, tls: &str, plain: &str) -> Result<(Self, Value)> {
-        let mut child = serve(data, tls, plain)?
+    fn start(mut command: Command) -> Result<(Self, Value)> {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

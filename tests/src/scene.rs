@@ -14,13 +14,21 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts the relay.
+    /// Starts the relay, where everybody can sign up.
     ///
     /// # Errors
     /// If it does not start.
     pub fn start() -> Result<Self> {
+        Self::start_for("open")
+    }
+
+    /// Starts a relay where only those can sign up whom `serve --sign-up` lets in.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_for(sign_up: &'static str) -> Result<Self> {
         let folder = TempDir::with_prefix("mildam-")?;
-        Ok(Self { relay: Relay::start(&folder.path().join("relay"))?, folder })
+        Ok(Self { relay: Relay::start_for(&folder.path().join("relay"), sign_up)?, folder })
     }
 
     /// Somebody without an account.

@@ -68,7 +68,10 @@ enum Chore {
     /// Check who may know whom.
     Graph,
     /// Measure what messages, epochs and a sync cost, beside the bare primitives; takes some minutes.
-    Bench,
+    Bench {
+        #[command(subcommand)]
+        what: Option<bench::What>,
+    },
     /// Feed the decoders, and a conversation, what nobody thought of. Needs cargo-fuzz and a nightly Rust.
     Fuzz {
         /// Only this target.
@@ -89,7 +92,7 @@ fn main() -> ExitCode {
         Chore::Gen { check: true, .. } => generated::check(),
         Chore::Gen { screenshots, .. } => generated::write(screenshots),
         Chore::Graph => graph::run(),
-        Chore::Bench => bench::run(),
+        Chore::Bench { what } => bench::run(what),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     };
     match outcome {

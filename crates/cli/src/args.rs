@@ -53,7 +53,7 @@ impl Args {
 pub(crate) enum Command {
     /// Connects to the server of a link, and remembers it.
     Connect {
-        /// mildam://host:port/#fingerprint
+        /// mildam://host:port/#fingerprint, with the invitation if it has one
         link: String,
     },
     /// The server, its addresses, and what to do if it shows another key.
@@ -72,6 +72,9 @@ pub(crate) enum Command {
         /// What others read.
         #[arg(long, default_value = "")]
         nickname: String,
+        /// The invitation, or a link with it, if the link that was connected by has none.
+        #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
+        invitation: Option<String>,
         #[command(flatten)]
         password: Password,
     },

@@ -109,9 +109,12 @@ pub(crate) async fn command(
             output.show(&server, || format!("Connected to {}.", server.address))
         }
         Command::Server { change } => server(client, change, output).await,
-        Command::Signup { id, email, nickname, password: _ } => {
+        Command::Signup { id, email, nickname, invitation, password: _ } => {
             let sign_up = SignUp { account: id, email, password: input.line("a password")?, nickname };
-            let account = client.sign_up(sign_up).await?;
+            let account = match invitation {
+                Some(invitation) => client.sign_up_invited(sign_up, &invitation).await?,
+                None => client.sign_up(sign_up).await?,
+            };
             show_account(&account, output)?;
             let words = if output.is_json() { None } else { client.recovery_words().await? };
             words.map_or(Ok(()), |words| {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mildam_protocol::link::Invitation;
+use mildam_protocol::link::{Invitation, InvitationToken};
 use mildam_protocol::records::text::{is_name, tidy_name};
 use mildam_protocol::records::{AccountId, ClientMessageId, RecordError, RoomId};
 use mildam_vault::{OutboxRow, Unlock, Vault};
@@ -68,6 +68,13 @@ fn parse_account(account: &str) -> Result<AccountId, Error> {
             "An id has 3 to 32 characters: small letters a-z, digits, _ and ., a letter first.",
         )
     })
+}
+
+/// A token, alone or at the end of a link.
+fn parse_invitation(text: &str) -> Result<InvitationToken, Error> {
+    let text = text.trim();
+    let token = text.parse::<InvitationToken>().ok().or_else(|| text.parse::<Invitation>().ok()?.token);
+    token.ok_or_else(|| Error::new("invitation_invalid", "This is no invitation: copy it whole."))
 }
 
 fn parse_accounts(accounts: &[String]) -> Result<Vec<AccountId>, Error> {
@@ -185,14 +192,15 @@ impl Client {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Connects to the relay of a server link, or of an invitation, and remembers it.
+    /// Connects to the relay of a server link, or of an invitation, and remembers it, with what lets one sign
+    /// up there.
     ///
     /// # Errors
     /// `bad_link`, `offline`, `proxy_failed` if the system names a proxy that does not lead there,
     /// `wrong_fingerprint`, `set_up_failed`, `busy`.
     pub async fn connect(&self, link: &str) -> Result<ServerView, Error> {
-        let Invitation { link, .. } = link.parse()?;
-        self.job(|reply| Job::Connect { link, reply }).await
+        let Invitation { link, token: invitation, .. } = link.parse()?;
+        self.job(|reply| Job::Connect { link, invitation, reply }).await
     }
 
     /// Decides about another server key that the relay's address shows: it replaces the known one,
@@ -219,14 +227,33 @@ impl Client {
     /// Makes an account: generates its keys, telling each step, and registers it.
     ///
     /// # Errors
-    /// `no_server`, `bad_account`, `bad_name`, `bad_email`, `bad_password`, `account_taken`, `email_taken`, ...
+    /// `no_server`, `bad_account`, `bad_name`, `bad_email`, `bad_password`, `account_taken`,
+    /// `invitation_needed`, `invitation_invalid`, `sign_up_closed`, ...
     pub async fn sign_up(&self, sign_up: SignUp) -> Result<AccountView, Error> {
+        self.sign_up_by(None, sign_up).await
+    }
+
+    /// The same by an invitation: its token, or a link with it. Otherwise it is the one that came with the
+    /// link of [`Self::connect`], if one did.
+    ///
+    /// # Errors
+    /// As [`Self::sign_up`].
+    pub async fn sign_up_invited(&self, sign_up: SignUp, invitation: &str) -> Result<AccountView, Error> {
+        let invitation = parse_invitation(invitation)?;
+        self.sign_up_by(Some(invitation), sign_up).await
+    }
+
+    async fn sign_up_by(
+        &self,
+        invitation: Option<InvitationToken>,
+        sign_up: SignUp,
+    ) -> Result<AccountView, Error> {
         let account = parse_account(&sign_up.account)?;
         let sign_up = SignUp { nickname: tidy_name(&sign_up.nickname), ..sign_up };
         if !sign_up.nickname.is_empty() {
             check_name(&sign_up.nickname)?;
         }
-        self.job(|reply| Job::SignUp { account, sign_up, reply }).await
+        self.job(|reply| Job::SignUp { account, sign_up, invitation, reply }).await
     }
 
     /// Logs this device's account in again.

@@ -23,6 +23,7 @@ use std::time::Duration;
 use mildam_e2ee::{DeviceSecrets, Room};
 use mildam_protocol::command::{Command, SessionId};
 use mildam_protocol::event::Event as Push;
+use mildam_protocol::link::InvitationToken;
 use mildam_protocol::records::{AccountId, ClientMessageId, DeviceId, Receipt, ReceiptKind, RoomId};
 use mildam_protocol::{ServerLink, command};
 use mildam_vault::{Changes, RoomRow, Slot};
@@ -57,6 +58,7 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 pub(crate) enum Job {
     Connect {
         link: ServerLink,
+        invitation: Option<InvitationToken>,
         reply: Reply<ServerView>,
     },
     DecideServerKey {
@@ -67,6 +69,7 @@ pub(crate) enum Job {
     SignUp {
         account: AccountId,
         sign_up: SignUp,
+        invitation: Option<InvitationToken>,
         reply: Reply<AccountView>,
     },
     LogIn {
@@ -388,11 +391,15 @@ impl Engine {
         }
         // A facade that no longer waits is no error.
         match job {
-            Job::Connect { link, reply } => drop(reply.send(self.connect(link).await)),
+            Job::Connect { link, invitation, reply } => {
+                drop(reply.send(self.connect(link, invitation).await));
+            }
             Job::DecideServerKey { found, accept, reply } => {
                 drop(reply.send(self.decide_server_key(&found, accept).await));
             }
-            Job::SignUp { account, sign_up, reply } => drop(reply.send(self.sign_up(account, sign_up).await)),
+            Job::SignUp { account, sign_up, invitation, reply } => {
+                drop(reply.send(self.sign_up(account, sign_up, invitation).await));
+            }
             Job::LogIn { account, password, reply } => {
                 drop(reply.send(self.log_in(&account, &password).await))
             }

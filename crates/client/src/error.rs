@@ -278,7 +278,20 @@ impl From<Refusal> for Error {
             Code::LogMismatch => "blocked_room",
             other => other.as_str(),
         };
-        let error = Self::new(code, refusal.message);
+        let message = match refusal.code {
+            Code::InvitationNeeded => {
+                "This server takes people by invitation: ask the person who runs it for an invitation link."
+                    .to_owned()
+            }
+            Code::InvitationInvalid => {
+                "This invitation was used, has expired, or is of another server: ask the person who runs \
+                 this one for a new invitation link."
+                    .to_owned()
+            }
+            Code::SignUpClosed => "This server takes nobody new: ask the person who runs it.".to_owned(),
+            _ => refusal.message,
+        };
+        let error = Self::new(code, message);
         match refusal.retry_after {
             Some(seconds) => error.with(RETRY_AFTER, seconds),
             None => error,

@@ -86,7 +86,11 @@ mod tests {
         let shown = read_invitation(&format!("https://relay.example.org/join#{fingerprint}/alice")).unwrap();
         assert_eq!(shown.address, "relay.example.org:443");
         assert_eq!(shown.link, format!("mildam://relay.example.org:443/#{fingerprint}"));
-        assert_eq!((shown.fingerprint, shown.account), (fingerprint, Some("alice".to_owned())));
+        assert_eq!((&shown.fingerprint, shown.account), (&fingerprint, Some("alice".to_owned())));
+        // What lets one in stays with the link that is connected by.
+        let token = "AAAAAAAAAAAAAAAAAAAAAA";
+        let given = format!("https://relay.example.org/join#{fingerprint}/alice/{token}");
+        assert_eq!(read_invitation(&given).unwrap().link, format!("{}/{token}", shown.link + "/"));
         assert_eq!(read_invitation("https://example.org/").unwrap_err().code(), "bad_link");
     }
 }

@@ -55,7 +55,7 @@ pub struct InvitationView {
     pub address: String,
     /// The fingerprint of the server's key, in base64url.
     pub fingerprint: String,
-    /// The server link, `mildam://host:port/#fingerprint`.
+    /// What to connect by, `mildam://host:port/#fingerprint`, with what lets one sign up if it was given.
     pub link: String,
     /// The account that invites, if the link names one.
     pub account: Option<String>,
@@ -66,8 +66,8 @@ impl From<mildam_protocol::link::Invitation> for InvitationView {
         Self {
             address: invitation.link.shown_address(),
             fingerprint: invitation.link.fingerprint().to_string(),
-            link: invitation.link.to_string(),
-            account: invitation.account.map(|account| account.to_string()),
+            account: invitation.account.as_ref().map(ToString::to_string),
+            link: mildam_protocol::link::Invitation { account: None, ..invitation }.to_string(),
         }
     }
 }

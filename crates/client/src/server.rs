@@ -1,6 +1,7 @@
 //! The relay that this device belongs to: one server key, and the addresses where it was found.
 
 use mildam_protocol::ServerLink;
+use mildam_protocol::link::InvitationToken;
 use mildam_protocol::records::Hash;
 use serde::{Deserialize, Serialize};
 
@@ -15,19 +16,39 @@ const MOST: usize = 4;
 pub(crate) struct Server {
     first: ServerLink,
     others: Vec<ServerLink>,
+    /// What lets one sign up there, until that is done.
+    invitation: Option<InvitationToken>,
 }
 
 /// What lies in [`Slot::Server`](mildam_vault::Slot::Server). Until 0.1 it was one link alone.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum ServerSlot {
-    Links { links: Vec<String> },
+    Links {
+        links: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invitation: Option<String>,
+    },
     Link(String),
 }
 
 impl Server {
     pub(crate) const fn new(first: ServerLink) -> Self {
-        Self { first, others: Vec::new() }
+        Self { first, others: Vec::new(), invitation: None }
+    }
+
+    /// The same with an invitation, in the place of the one before if there is one.
+    pub(crate) fn invited(self, invitation: Option<InvitationToken>) -> Self {
+        Self { invitation: invitation.or(self.invitation), first: self.first, others: self.others }
+    }
+
+    /// The same once an invitation is of no use any more.
+    pub(crate) fn signed_up(&self) -> Self {
+        Self { invitation: None, ..self.clone() }
+    }
+
+    pub(crate) const fn invitation(&self) -> Option<&InvitationToken> {
+        self.invitation.as_ref()
     }
 
     /// The address that was used last.
@@ -55,34 +76,38 @@ impl Server {
             self.links().filter(|known| known.fingerprint() == link.fingerprint()).cloned().collect();
         others.retain(|known| *known != link);
         others.truncate(MOST - 1);
-        Self { first: link, others }
+        let invitation = self.invitation.clone().filter(|_| link.fingerprint() == self.fingerprint());
+        Self { first: link, others, invitation }
     }
 
     /// The same without an address; none if it is the only one.
     pub(crate) fn without(&self, link: &ServerLink) -> Option<Self> {
         let mut left = self.links().filter(|known| *known != link).cloned();
-        Some(Self { first: left.next()?, others: left.collect() })
+        Some(Self { first: left.next()?, others: left.collect(), invitation: self.invitation.clone() })
     }
 
     /// The same relay under another server key, at the address that showed it. Whether the others have it
     /// too is not known.
     pub(crate) fn under(&self, link: &ServerLink, fingerprint: Hash) -> Result<Self, Error> {
-        Ok(Self::new(ServerLink::new(link.host(), link.port(), fingerprint)?))
+        let link = ServerLink::new(link.host(), link.port(), fingerprint)?;
+        Ok(Self::new(link).invited(self.invitation.clone()))
     }
 
     pub(crate) fn to_slot(&self) -> Result<Vec<u8>, Error> {
         let links = self.links().map(ToString::to_string).collect();
-        Ok(serde_json::to_vec(&ServerSlot::Links { links })?)
+        let invitation = self.invitation.as_ref().map(ToString::to_string);
+        Ok(serde_json::to_vec(&ServerSlot::Links { links, invitation })?)
     }
 
     pub(crate) fn from_slot(bytes: &[u8]) -> Result<Self, Error> {
-        let links = match serde_json::from_slice(bytes)? {
-            ServerSlot::Links { links } => links,
-            ServerSlot::Link(link) => vec![link],
+        let (links, invitation) = match serde_json::from_slice(bytes)? {
+            ServerSlot::Links { links, invitation } => (links, invitation),
+            ServerSlot::Link(link) => (vec![link], None),
         };
+        let invitation = invitation.map(|token| token.parse::<InvitationToken>()).transpose()?;
         let mut links = links.iter().map(|link| link.parse());
         let first = links.next().ok_or_else(|| Error::internal("a server without an address"))??;
-        Ok(Self { first, others: links.collect::<Result<_, _>>()? })
+        Ok(Self { first, others: links.collect::<Result<_, _>>()?, invitation })
     }
 
     pub(crate) fn view(&self) -> ServerView {
@@ -128,9 +153,27 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_read_in_both_forms() {
+    fn an_invitation_stays_with_its_relay_until_it_is_used() {
+        let token = |byte| Some(InvitationToken::from_bytes([byte; 16]));
+        let server = Server::new(link("a", 1)).invited(token(1));
+        let moved = server.with_first(link("b", 1)).invited(None);
+        assert_eq!(moved.invitation().cloned(), token(1));
+        assert_eq!(moved.without(&link("b", 1)).unwrap().invitation().cloned(), token(1));
+        let renewed = moved.under(&link("a", 1), Hash::from_bytes([2; 32])).unwrap();
+        assert_eq!(renewed.invitation().cloned(), token(1));
+        assert_eq!(moved.with_first(link("b", 2)).invitation(), None);
+        assert_eq!(moved.clone().invited(token(2)).invitation().cloned(), token(2));
+        assert_eq!(moved.signed_up().invitation(), None);
+    }
+
+    #[test]
+    fn a_slot_is_read_in_all_forms() {
         let server = Server::new(link("a", 1)).with_first(link("b", 1));
         assert_eq!(Server::from_slot(&server.to_slot().unwrap()).unwrap(), server);
+        let before = br#"{"links":["mildam://a:7747/#AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"]}"#;
+        assert_eq!(Server::from_slot(before).unwrap(), Server::new(link("a", 1)));
+        let invited = server.invited(Some(InvitationToken::from_bytes([3; 16])));
+        assert_eq!(Server::from_slot(&invited.to_slot().unwrap()).unwrap(), invited);
         // What 0.1.0 wrote.
         let old = serde_json::to_vec(&link("a", 1).to_string()).unwrap();
         assert_eq!(Server::from_slot(&old).unwrap(), Server::new(link("a", 1)));

@@ -69,9 +69,15 @@ codes! {
     BadEmail = "bad_email", Invalid;
     /// Not a message of the password protocol.
     BadPassword = "bad_password", Invalid;
+    /// People sign up by invitation here, and there was none.
+    InvitationNeeded = "invitation_needed", Invalid;
+    /// The invitation is none of this relay's, was used, or has expired.
+    InvitationInvalid = "invitation_invalid", Invalid;
+    /// Nobody can sign up here.
+    SignUpClosed = "sign_up_closed", Invalid;
     /// Another account has this id.
     AccountTaken = "account_taken", Invalid;
-    /// Another account has this address.
+    /// Another account has this address. A relay of this version never says so; clients know it for older ones.
     EmailTaken = "email_taken", Invalid;
     /// A signed record does not verify or contradicts what the relay has.
     BadRecord = "bad_record", Invalid;

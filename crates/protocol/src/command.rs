@@ -183,6 +183,8 @@ pub const MAX_CIPHERTEXT: usize = 96 * 1024;
 pub const MAX_PROFILE: usize = 96 * 1024;
 /// The longest sealed identity key, in bytes.
 pub const MAX_SEALED_IDENTITY: usize = 8 * 1024;
+/// The longest invitation, in bytes.
+pub const MAX_INVITATION: usize = 64;
 /// The most members of a room.
 pub const MAX_MEMBERS: usize = 1000;
 /// The most accounts that a room keeps out.
@@ -267,9 +269,12 @@ pub struct SignUp {
     pub device_list: DeviceList,
     /// That device's prekey.
     pub prekey: SignedPreKey,
-    /// As [`LogIn::proof`]. It is looked at where the account is there already, with this very
-    /// list: then this is a resend whose answer was lost.
+    /// As [`LogIn::proof`]: whoever signs up with keys has them. Where the account is there already, with
+    /// this very list, this is a resend whose answer was lost.
     pub proof: Signature,
+    /// Where people come in by invitation, its token, at most [`MAX_INVITATION`] bytes. A resend needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<String>,
 }
 
 /// `log_in_start`
@@ -280,6 +285,13 @@ pub struct LogInStart {
     pub account: AccountId,
     /// The request of a [`password::Login`](crate::password::Login).
     pub password: Bytes,
+    /// The device that logs in, if it shows right away that it is one of the account's: then it is not counted
+    /// among those who try passwords from anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// As [`LogIn::proof`], by that device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Signature>,
 }
 
 /// `log_in`, from a device that stands in the account's list, after `log_in_start` on the same

@@ -1,11 +1,11 @@
 //! The server link: where a relay is and which key it must prove. An invitation adds whom to ask
-//! there.
+//! there, and what lets somebody in.
 
 use std::fmt;
 use std::str::FromStr;
 
 use mildam_records::AccountId;
-use mildam_records::id::Hash;
+use mildam_records::id::{ClientMessageId, Hash};
 
 /// The port of an `https` link that names none.
 const HTTPS_PORT: u16 = 443;
@@ -23,17 +23,59 @@ pub struct ServerLink {
     fingerprint: Hash,
 }
 
-/// A server link, and the account that gave it away, if one did.
+/// A server link, the account that gave it away, if one did, and what lets in whom it is given to.
 ///
 /// Written as `mildam://host:port/#fingerprint[/account]`, which opens the app, or as
 /// `https://host[:port]/join#fingerprint[/account]`, which opens a page where the app is not
-/// installed. The fragment goes to no server in either.
+/// installed. With a token it ends in `/[account]/token`. The fragment goes to no server in either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {
     /// The relay.
     pub link: ServerLink,
     /// Who invites.
     pub account: Option<AccountId>,
+    /// What lets one person sign up where people come in by invitation.
+    pub token: Option<InvitationToken>,
+}
+
+/// 16 random bytes, written in base64url (22 characters): who has them can sign up, once, at the relay that
+/// made them.
+// It names no message: the bytes of those are as many, and written the same way.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InvitationToken(ClientMessageId);
+
+impl InvitationToken {
+    /// Takes 16 random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(ClientMessageId::from_bytes(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for InvitationToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for InvitationToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InvitationToken(..)")
+    }
+}
+
+impl FromStr for InvitationToken {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        text.parse().map(Self).map_err(|_| LinkError::Token)
+    }
 }
 
 /// Why a text is not a server link or an invitation.
@@ -54,6 +96,9 @@ pub enum LinkError {
     /// What follows the fingerprint is not the id of an account.
     #[error("what follows the fingerprint is not an account's id")]
     Account,
+    /// The token is not 22 characters of base64url.
+    #[error("the invitation at the end is not whole; copy the link to its end")]
+    Token,
 }
 
 impl ServerLink {
@@ -159,9 +204,11 @@ impl Invitation {
     }
 
     fn fragment(&self) -> String {
-        match &self.account {
-            Some(account) => format!("{}/{account}", self.link.fingerprint),
-            None => self.link.fingerprint.to_string(),
+        let (fingerprint, account) = (&self.link.fingerprint, self.account.as_ref().map(AccountId::as_str));
+        match (account, &self.token) {
+            (None, None) => fingerprint.to_string(),
+            (Some(account), None) => format!("{fingerprint}/{account}"),
+            (account, Some(token)) => format!("{fingerprint}/{}/{token}", account.unwrap_or_default()),
         }
     }
 }
@@ -175,28 +222,32 @@ impl fmt::Display for Invitation {
 impl FromStr for Invitation {
     type Err = LinkError;
 
-    /// Reads either form, with or without an account, out of what people paste as [`ServerLink`] does.
+    /// Reads either form, with or without account and token, out of what people paste as [`ServerLink`] does.
     fn from_str(text: &str) -> Result<Self, LinkError> {
         let pasted = pasted(text);
         let (scheme, rest) = split_scheme(pasted.as_deref().unwrap_or(text))?;
         let (address, fragment) = rest.split_once('#').ok_or(LinkError::Fingerprint)?;
-        let (fingerprint, account) = match fragment.split_once('/') {
-            Some((fingerprint, account)) => (fingerprint, Some(account)),
-            None => (fragment, None),
-        };
-        let link = read_link(scheme, address, fingerprint)?;
+        let mut parts = fragment.splitn(3, '/');
+        let link = read_link(scheme, address, parts.next().unwrap_or_default())?;
+        let (account, token) = (parts.next(), parts.next());
+        // Where a token stands there may be nobody before it.
+        let account = account.filter(|account| token.is_none() || !account.is_empty());
         let account = account.map(|account| account.parse().map_err(|_| LinkError::Account)).transpose()?;
-        Ok(Self { link, account })
+        let token = token.map(str::parse::<InvitationToken>).transpose()?;
+        Ok(Self { link, account, token })
     }
 }
 
 /// Characters of a fingerprint.
 const FINGERPRINT: usize = 43;
+/// Characters of a token.
+const TOKEN: usize = 22;
 /// More than any link, in characters.
 const LONGEST: usize = 400;
 
 /// The link in a text: from its scheme on, without what cannot be seen and without the white space that breaks it
-/// over lines, up to the end of the fingerprint, and of the account behind it. None if there is none.
+/// over lines, up to the end of the fingerprint, and of the account and the token behind it. None if there is
+/// none.
 fn pasted(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let begin = ["mildam://", "https://"].iter().filter_map(|scheme| lower.find(scheme)).min()?;
@@ -218,10 +269,26 @@ fn pasted(text: &str) -> Option<String> {
             found += 1;
         }
     }
-    if rest.peek() == Some(&'/') {
-        link.extend(rest.take_while(|c| !c.is_whitespace() && !"<>()[]{}\"'“”‘’«»「」『』,;".contains(*c)));
-    }
+    push_tail(&mut link, &rest.collect::<String>());
     Some(link)
+}
+
+/// Adds what follows the fingerprint: an account, up to what no account has, and a token, over as many lines
+/// as it is broken.
+fn push_tail(link: &mut String, tail: &str) {
+    let ends = |c: char| c.is_whitespace() || "<>()[]{}\"'“”‘’«»「」『』,;".contains(c);
+    // A line may have ended where the fingerprint does.
+    let next_line = tail.starts_with(['\r', '\n']).then(|| tail.trim_start());
+    let tail = next_line.filter(|next| next.starts_with("//")).unwrap_or(tail);
+    let Some(rest) = tail.strip_prefix('/') else { return };
+    let account: String = rest.chars().take_while(|c| *c != '/' && !ends(*c)).collect();
+    link.push('/');
+    link.push_str(&account);
+    let token = rest.strip_prefix(account.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let Some(token) = token else { return };
+    let written = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    link.push('/');
+    link.extend(token.chars().filter(|c| !c.is_whitespace()).take_while(written).take(TOKEN));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -309,11 +376,52 @@ mod tests {
             written.replace("example.org", "example.org."),
         ] {
             assert_eq!(pasted.parse::<ServerLink>(), Ok(link.clone()), "{pasted:?}");
-            let invitation = Invitation { link: link.clone(), account: None };
+            let invitation = Invitation { link: link.clone(), account: None, token: None };
             assert_eq!(pasted.parse::<Invitation>(), Ok(invitation), "{pasted:?}");
         }
-        let named = Invitation { link, account: Some("alice".parse().unwrap()) };
+        let named = Invitation { link, account: Some("alice".parse().unwrap()), token: None };
         assert_eq!(format!("({named}), bye").parse::<Invitation>(), Ok(named));
+    }
+
+    #[test]
+    fn a_token_is_found_in_what_people_paste() {
+        let link = ServerLink::new("relay.example.org", 7747, Hash::from_bytes([9; 32])).unwrap();
+        let token = InvitationToken::from_bytes([0xf7; 16]);
+        let written = token.to_string();
+        assert_eq!(written.len(), TOKEN);
+        let (first, last) = written.split_at(9);
+        for account in [None, Some("alice".parse().unwrap())] {
+            let invitation = Invitation { link: link.clone(), account, token: Some(token.clone()) };
+            for text in [invitation.to_string(), invitation.to_https().replacen("org", "ORG", 1)] {
+                for pasted in [
+                    format!("<{text}>."),
+                    format!("{text}, 고마워요"),
+                    format!("{text} 고마워요"),
+                    text.replace('#', "%23"),
+                    text.replace(&written, &format!("{first}\n{last}")),
+                    text.replace(&format!("/{written}"), &format!("/\r\n  {written}")),
+                ] {
+                    assert_eq!(pasted.parse::<Invitation>(), Ok(invitation.clone()), "{pasted:?}");
+                }
+            }
+            let after = text_broken_after_the_fingerprint(&invitation);
+            assert!(
+                invitation.account.is_some() || after.parse::<Invitation>() == Ok(invitation),
+                "{after:?}"
+            );
+        }
+    }
+
+    fn text_broken_after_the_fingerprint(invitation: &Invitation) -> String {
+        let fingerprint = invitation.link.fingerprint().to_string();
+        invitation.to_string().replace(&fingerprint, &format!("{fingerprint}\n"))
+    }
+
+    #[test]
+    fn a_token_is_shown_by_nothing_but_its_text() {
+        let token = InvitationToken::from_bytes([9; 16]);
+        assert_eq!(format!("{token:?}"), "InvitationToken(..)");
+        assert_eq!(token.to_string().parse(), Ok(token));
     }
 
     #[test]
@@ -360,11 +468,11 @@ mod tests {
         let alice = Some("alice".parse().unwrap());
 
         let plain = read(format!("mildam://relay.example.org:7747/#{fingerprint}"));
-        assert_eq!(plain, Invitation { link: link(7747), account: None });
+        assert_eq!(plain, Invitation { link: link(7747), account: None, token: None });
         let named = read(format!(" MILDAM://Relay.Example.org:7747#{fingerprint}/alice\n"));
-        assert_eq!(named, Invitation { link: link(7747), account: alice.clone() });
+        assert_eq!(named, Invitation { link: link(7747), account: alice.clone(), token: None });
         let page = read(format!("https://relay.example.org/join#{fingerprint}/alice"));
-        assert_eq!(page, Invitation { link: link(443), account: alice });
+        assert_eq!(page, Invitation { link: link(443), account: alice.clone(), token: None });
         assert_eq!(page.to_https(), format!("https://relay.example.org/join#{fingerprint}/alice"));
         let port = read(format!("HTTPS://relay.example.org:7747/join#{fingerprint}"));
         assert_eq!(port, plain);
@@ -372,6 +480,11 @@ mod tests {
         let version6 = read(format!("https://[::1]/join#{fingerprint}"));
         assert_eq!((version6.link.host(), version6.link.port()), ("::1", 443));
         assert_eq!(version6.to_https(), format!("https://[::1]/join#{fingerprint}"));
+        let token = InvitationToken::from_bytes([7; 16]);
+        let given = read(format!("https://relay.example.org/join#{fingerprint}/alice/{token}"));
+        assert_eq!(given, Invitation { link: link(443), account: alice, token: Some(token.clone()) });
+        let unnamed = Invitation { account: None, ..given };
+        assert_eq!(unnamed.to_string(), format!("mildam://relay.example.org:443/#{fingerprint}//{token}"));
     }
 
     #[test]
@@ -389,9 +502,15 @@ mod tests {
             let text = format!("https://{address}/join#{fingerprint}");
             assert_eq!(read(&text), Err(LinkError::Address), "{text}");
         }
-        for account in ["", "x", "Alice", "alice/", "alice?x"] {
+        for account in ["", "x", "Alice", "alice?x", "Alice/AAAAAAAAAAAAAAAAAAAAAA"] {
             let text = format!("mildam://a:1/#{fingerprint}/{account}");
             assert_eq!(read(&text), Err(LinkError::Account), "{text}");
+        }
+        for token in ["", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAA/AAAAAAAAAA"] {
+            for account in ["", "alice"] {
+                let text = format!("mildam://a:1/#{fingerprint}/{account}/{token}");
+                assert_eq!(read(&text), Err(LinkError::Token), "{text}");
+            }
         }
     }
 
@@ -402,10 +521,12 @@ mod tests {
             port in 1..=u16::MAX,
             fingerprint: [u8; 32],
             account in proptest::option::of("[a-z][a-z0-9_.]{2,31}"),
+            token: Option<[u8; 16]>,
         ) {
             let link = ServerLink::new(&host, port, Hash::from_bytes(fingerprint)).unwrap();
             let account = account.map(|account| account.parse().unwrap());
-            let invitation = Invitation { link, account };
+            let token = token.map(InvitationToken::from_bytes);
+            let invitation = Invitation { link, account, token };
             prop_assert_eq!(invitation.to_string().parse(), Ok(invitation.clone()));
             prop_assert_eq!(invitation.to_https().parse(), Ok(invitation));
         }

@@ -73,10 +73,7 @@ impl Certificate {
     /// `transcript` is the hash of the connection's set-up.
     #[must_use]
     pub fn login_bytes(&self, transcript: &Hash) -> Canonical {
-        Canonical::new("mildam/login/v1")
-            .text(self.account.as_str())
-            .bytes(self.device.as_bytes())
-            .bytes(transcript.as_bytes())
+        login_bytes(&self.account, &self.device, transcript)
     }
 
     /// What the one device of a new generation signs to end a recovery: `T("mildam/recovered/v1",
@@ -98,6 +95,15 @@ impl Certificate {
     pub fn verify_login(&self, transcript: &Hash, proof: &Signature) -> Result<(), RecordError> {
         self.device_key.verify(self.login_bytes(transcript).as_bytes(), proof, "login proof")
     }
+}
+
+/// What [`Certificate::login_bytes`] are of a device whose certificate is not at hand.
+#[must_use]
+pub fn login_bytes(account: &AccountId, device: &DeviceId, transcript: &Hash) -> Canonical {
+    Canonical::new("mildam/login/v1")
+        .text(account.as_str())
+        .bytes(device.as_bytes())
+        .bytes(transcript.as_bytes())
 }
 
 /// What a device signs to attach a connection to its session: `T("mildam/attach/v1", account, device,

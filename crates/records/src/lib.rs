@@ -19,7 +19,7 @@ pub mod stack;
 pub mod text;
 
 pub use account::{
-    AccountKeys, Certificate, DeviceList, ListSigner, SignedPreKey, attach_bytes, recover_bytes,
+    AccountKeys, Certificate, DeviceList, ListSigner, SignedPreKey, attach_bytes, login_bytes, recover_bytes,
 };
 pub use canonical::Canonical;
 pub use id::{AccountId, ClientMessageId, DeviceId, Hash, RoomId};

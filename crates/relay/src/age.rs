@@ -115,13 +115,14 @@ enum Kind {
     Sessions,
     PreKeys,
     Requests,
+    Invitations,
 }
 
 impl Kind {
     /// Before when it has had it.
     const fn before(self, now: u64) -> u64 {
         match self {
-            Self::Sessions => now,
+            Self::Sessions | Self::Invitations => now,
             Self::PreKeys => now.saturating_sub(PREKEYS),
             Self::Requests => now.saturating_sub(REQUESTS),
         }
@@ -130,7 +131,7 @@ impl Kind {
 
 /// Sweeps everything that has had its time, or what can be done until the relay stops.
 async fn sweep(store: &dyn Store, now: u64, stop: &CancellationToken) -> Result<(), Rejection> {
-    for kind in [Kind::Sessions, Kind::PreKeys, Kind::Requests] {
+    for kind in [Kind::Sessions, Kind::PreKeys, Kind::Requests, Kind::Invitations] {
         while sweep_some(store, kind, kind.before(now)).await? {
             if stop.run_until_cancelled(tokio::time::sleep(TURN)).await.is_none() {
                 return Ok(());
@@ -148,6 +149,7 @@ async fn sweep_some(store: &dyn Store, kind: Kind, before: u64) -> Result<bool, 
                 Kind::Sessions => tx.sweep_sessions(before, BATCH).await?,
                 Kind::PreKeys => tx.sweep_prekeys(before, BATCH).await?,
                 Kind::Requests => tx.sweep_requests(before, BATCH).await?,
+                Kind::Invitations => tx.sweep_invitations(before, BATCH).await?,
             };
             Ok(Committed { answer: count.to_string(), ..Committed::default() })
         })

@@ -15,6 +15,19 @@ use crate::tls::PemFiles;
 /// The port of a relay unless another is chosen.
 pub const DEFAULT_PORT: u16 = 7747;
 
+/// Who may make an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignUpMode {
+    /// Everybody who has the link.
+    Open,
+    /// Who has an invitation, each of which is for one.
+    #[default]
+    Invitation,
+    /// Nobody more.
+    Closed,
+}
+
 /// How to run a relay.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -43,6 +56,8 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// What the relay calls itself.
     pub name: String,
+    /// Who may make an account; by default who was invited, so that nobody is let in by silence.
+    pub sign_up: SignUpMode,
     /// Limits.
     pub limits: Limits,
     /// What time it is.
@@ -109,6 +124,8 @@ pub struct Settings {
     pub proxy_protocol: Option<bool>,
     /// [`Config::name`].
     pub name: Option<String>,
+    /// [`Config::sign_up`]: `open`, `invitation` or `closed`.
+    pub sign_up: Option<SignUpMode>,
     /// Whether to speak JSON to whoever started the program.
     pub json: Option<bool>,
     /// What to log, as in `RUST_LOG`.
@@ -147,6 +164,7 @@ impl Settings {
             trusted_proxies: self.trusted_proxies.or(others.trusted_proxies),
             proxy_protocol: self.proxy_protocol.or(others.proxy_protocol),
             name: self.name.or(others.name),
+            sign_up: self.sign_up.or(others.sign_up),
             json: self.json.or(others.json),
             log: self.log.or(others.log),
             limits: self.limits.or(others.limits),
@@ -183,6 +201,7 @@ impl Settings {
         config.trusted_proxies = self.trusted_proxies.unwrap_or_default();
         config.proxy_protocol = self.proxy_protocol.unwrap_or_default();
         config.name = self.name.unwrap_or(config.name);
+        config.sign_up = self.sign_up.unwrap_or_default();
         config.limits = self.limits.into_limits();
         Ok(config)
     }
@@ -205,6 +224,7 @@ impl Config {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             name: "Mildam relay".to_owned(),
+            sign_up: SignUpMode::default(),
             limits: Limits::default(),
             clock: Clock::system(),
             stopwatch: Stopwatch::system(),
@@ -231,6 +251,7 @@ mod tests {
         let file = read(
             "data = '/srv/mildam'\nlisten = '[::]:7000'\nplain-listen = '127.0.0.1:7001'\n\
              metrics-listen = '127.0.0.1:7002'\npublic-host = 'relay.example.org'\nname = 'Ours'\n\
+             sign-up = 'closed'\n\
              [limits]\nset-up-seconds = 3\nsession-days = 7\nfriends = 5\n",
         )
         .unwrap();
@@ -242,6 +263,7 @@ mod tests {
         assert_eq!(config.metrics_listen, Some("127.0.0.1:7002".parse().unwrap()));
         assert_eq!(config.public_host.as_deref(), Some("relay.example.org"));
         assert_eq!(config.name, "Flag");
+        assert_eq!(config.sign_up, SignUpMode::Closed);
         assert_eq!(config.limits.set_up, Duration::from_secs(3));
         assert_eq!(config.limits.session, Duration::from_secs(7 * 86_400));
         assert_eq!(config.limits.friends, 5);
@@ -268,5 +290,6 @@ mod tests {
         assert!(text.contains("plain_listen") && text.contains("plain-listen"), "{text}");
         assert!(read("[limits]\nconnections = 0\n").is_err());
         assert!(read("listen = 'everywhere'\n").is_err());
+        assert!(read("sign-up = 'everybody'\n").is_err());
     }
 }

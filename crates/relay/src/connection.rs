@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mildam_protocol::command::{Done, Kind, REQUEST_LIMIT};
+use mildam_protocol::command::{Done, Kind, LogInStart, REQUEST_LIMIT};
 use mildam_protocol::frame::{self, FrameError, SESSION_LIMIT, SET_UP_LIMIT, UNBOUND_LIMIT};
-use mildam_protocol::records::id::Hash;
+use mildam_protocol::records::id::{DeviceId, Hash};
 use mildam_protocol::records::keys::{DevicePublicKey, Signature};
+use mildam_protocol::records::login_bytes;
 use mildam_protocol::session::server::{Opener, Sealer};
 use mildam_protocol::session::{IncomingRequest, ServerSession};
 use mildam_protocol::set_up::{self, ChannelBinding, Established, SetUpError};
@@ -379,7 +380,11 @@ impl Conversation {
     /// Says how a request that was read is carried out. What its device has signed is checked before.
     async fn plan(&mut self, request: Request, ticket: Option<Ticket>, now: u64) -> Result<Plan, Refusal> {
         let context = Arc::clone(&self.context);
-        context.limiter.judge_read(&request, self.origin, &self.payer)?;
+        let proven = match &request {
+            Request::LogInStart(command) => self.proven(command).await?,
+            _ => None,
+        };
+        context.limiter.judge_read(&request, self.origin, &self.payer, proven)?;
         let kind = request.kind();
         if handler::is_signed(kind)
             && let Some(caller) = self.bound.clone()
@@ -394,6 +399,19 @@ impl Conversation {
         let room = reads || context.space.allows(kind);
         require(room, Code::StorageUnavailable, "there is no room on the relay's disk; try again later")?;
         Ok(plan)
+    }
+
+    /// The device of an account that shows that it is the one that begins to log in.
+    async fn proven(&self, command: &LogInStart) -> Result<Option<DeviceId>, Refusal> {
+        let (Some(device), Some(proof)) = (command.device, &command.proof) else { return Ok(None) };
+        let account = command.account.clone();
+        let signed = login_bytes(&account, &device, &self.transcript);
+        let found = store::load(&*self.context.store, move |tx| {
+            Box::pin(async move { Ok(tx.device_key(&account, &device).await?) })
+        });
+        let key = found.await.map_err(handler::refusal)?;
+        let good = key.is_some_and(|key| key.verify(signed.as_bytes(), proof, "login proof").is_ok());
+        Ok(good.then_some(device))
     }
 
     /// The key of the device that the connection belongs to. No device has ever another one.

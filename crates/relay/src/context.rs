@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, Switchboard};
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Limits, SignUpMode};
 use crate::http::Readiness;
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
@@ -22,6 +22,8 @@ use crate::store::Store;
 pub(crate) struct Context {
     /// What the relay is called.
     pub(crate) name: String,
+    /// Who may make an account.
+    pub(crate) sign_up: SignUpMode,
     pub(crate) key: ServerKey,
     pub(crate) clock: Clock,
     pub(crate) limits: Arc<Limits>,

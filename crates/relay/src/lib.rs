@@ -20,6 +20,7 @@ mod frames;
 mod handler;
 mod http;
 mod identity;
+mod invitation;
 mod keys;
 mod limiter;
 mod limits;
@@ -36,7 +37,8 @@ mod tls;
 
 pub use certificate::{CertificateError, Description};
 pub use clock::Clock;
-pub use config::{Config, ConfigError, Limits};
+pub use config::{Config, ConfigError, Limits, SignUpMode};
+pub use invitation::{INVITATION_DAYS, InviteError, invite};
 pub use keys::{CertificateRequest, Keys};
 pub use limiter::{Rate, Stopwatch};
 pub use relay::{Ready, Relay, RelayError, last_link, run};

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use ipnet::IpNet;
 use mildam_protocol::link::Invitation;
 use mildam_relay::config::Settings;
-use mildam_relay::{Keys, Ready, Relay};
+use mildam_relay::{INVITATION_DAYS, Keys, Ready, Relay, SignUpMode};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -32,6 +32,8 @@ enum Command {
     Serve(Box<Serve>),
     /// Print the server link of the last start again.
     Link(Link),
+    /// Make an invitation for one person, who signs up by the link that it prints. The relay may be running.
+    Invite(Invite),
     /// Look at the relay's key and its certificate for TLS, and change them.
     Cert(Cert),
 }
@@ -74,6 +76,9 @@ struct Serve {
     /// What the relay calls itself.
     #[arg(long)]
     name: Option<String>,
+    /// Who may make an account [default: invitation].
+    #[arg(long, value_enum, value_name = "WHO")]
+    sign_up: Option<SignUpMode>,
     /// A TOML file with the same settings; the command line has precedence.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -139,11 +144,26 @@ struct Link {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct Invite {
+    /// For so many days it is good.
+    #[arg(long, value_name = "N", default_value_t = INVITATION_DAYS)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    days: u32,
+    /// The data directory of the relay.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The configuration file of the relay.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     // Usage errors end the program here, with status 2.
     let outcome = match Arguments::parse().command {
         Command::Serve(arguments) => serve(*arguments),
         Command::Link(arguments) => print_link(arguments),
+        Command::Invite(arguments) => invite(arguments),
         Command::Cert(arguments) => cert(arguments),
     };
     match outcome {
@@ -183,6 +203,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
         trusted_proxies: given(arguments.trusted_proxies),
         proxy_protocol: arguments.proxy_protocol.then_some(true),
         name: arguments.name,
+        sign_up: arguments.sign_up,
         json: arguments.json.then_some(true),
         log: arguments.log,
         ..Settings::default()
@@ -245,7 +266,9 @@ fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
             "metrics are open to other machines: anybody there sees how busy the relay is"
         );
     }
-    let invitation = Invitation { link: ready.link.clone(), account: None }.to_https();
+    let first = ready.invitation.is_some();
+    let invitation = Invitation { link: ready.link.clone(), account: None, token: ready.invitation.clone() };
+    let page = invitation.to_https();
     let mut out = std::io::stdout().lock();
     if json {
         let line = serde_json::json!({
@@ -254,8 +277,8 @@ fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
             "plain": ready.plain.map(|plain| plain.to_string()),
             "http": ready.http.map(|http| http.to_string()),
             "metrics": ready.metrics.map(|metrics| metrics.to_string()),
-            "link": ready.link.to_string(),
-            "invitation": invitation,
+            "link": invitation.to_string(),
+            "invitation": page,
         });
         writeln!(out, "{line}")?;
     } else {
@@ -269,10 +292,19 @@ fn announce(ready: &Ready, json: bool) -> anyhow::Result<()> {
         if let Some(metrics) = ready.metrics {
             writeln!(out, "Its metrics are at http://{metrics}/metrics.")?;
         }
-        writeln!(out, "\nThis link lets people connect; hand it to them as it is:\n")?;
-        writeln!(out, "  {}\n", ready.link)?;
-        writeln!(out, "As a page for those who do not have Mildam yet:\n")?;
+        if first {
+            writeln!(out, "\nThis link lets the first one in, once; keep it to yourself:\n")?;
+        } else {
+            writeln!(out, "\nThis link lets people connect; hand it to them as it is:\n")?;
+        }
         writeln!(out, "  {invitation}\n")?;
+        writeln!(out, "As a page for those who do not have Mildam yet:\n")?;
+        writeln!(out, "  {page}\n")?;
+        match ready.sign_up {
+            SignUpMode::Open => writeln!(out, "Everybody who has it can sign up.")?,
+            SignUpMode::Invitation => writeln!(out, "To let others in: mildam-relay invite")?,
+            SignUpMode::Closed => writeln!(out, "Nobody can sign up.")?,
+        }
         writeln!(out, "Ctrl+C stops the relay.")?;
     }
     Ok(out.flush()?)
@@ -349,6 +381,18 @@ fn print_link(arguments: Link) -> anyhow::Result<()> {
         Some(link) => Ok(writeln!(std::io::stdout(), "{link}")?),
         None => bail!("there is no link in {} yet: start the relay once", data.display()),
     }
+}
+
+fn invite(arguments: Invite) -> anyhow::Result<()> {
+    let flags = Settings { data: arguments.data, ..Settings::default() };
+    let data = settings(flags, arguments.config)?.data()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let invitation = runtime.block_on(mildam_relay::invite(&data, arguments.days))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "For one person, good for {} days:\n", arguments.days)?;
+    writeln!(out, "  {invitation}\n")?;
+    writeln!(out, "As a page for those who do not have Mildam yet:\n")?;
+    Ok(writeln!(out, "  {}", invitation.to_https())?)
 }
 
 fn cert(arguments: Cert) -> anyhow::Result<()> {

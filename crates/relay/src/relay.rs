@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mildam_protocol::ServerLink;
+use mildam_protocol::link::InvitationToken;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -14,11 +15,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::age;
 use crate::broker::Switchboard;
-use crate::config::{Config, DEFAULT_PORT};
+use crate::config::{Config, DEFAULT_PORT, SignUpMode};
 use crate::context::Context;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::http::{self, Readiness};
 use crate::identity;
+use crate::invitation;
 use crate::limiter::{self, Limiter};
 use crate::listener::{self, Listeners};
 use crate::metrics::Metrics;
@@ -75,6 +77,10 @@ pub struct Ready {
     pub metrics: Option<SocketAddr>,
     /// What people enter to connect.
     pub link: ServerLink,
+    /// What lets the first one in, as long as there is no account and people come in by invitation.
+    pub invitation: Option<InvitationToken>,
+    /// Who may make an account.
+    pub sign_up: SignUpMode,
 }
 
 /// A relay that is open but does not serve yet.
@@ -149,11 +155,21 @@ impl Relay {
             // A disk that is full keeps nobody from reading.
             tracing::warn!(?error, "it was not noted that the relay is at work");
         }
+        let invitation = match config.sign_up {
+            SignUpMode::Invitation => {
+                invitation::first(&store, config.clock.now()).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "nobody was invited");
+                    None
+                })
+            }
+            SignUpMode::Open | SignUpMode::Closed => None,
+        };
         let link = ServerLink::new(&host, port, key.fingerprint()).map_err(|_| RelayError::Host(host))?;
         data.write(data_dir::LINK, format!("{link}\n").as_bytes())?;
         let switchboard = Arc::new(Switchboard::default());
         let context = Context {
             name: config.name,
+            sign_up: config.sign_up,
             key,
             clock: config.clock,
             store: Arc::new(store),
@@ -178,6 +194,8 @@ impl Relay {
                 http: http_address,
                 metrics: metrics_address,
                 link,
+                invitation,
+                sign_up: config.sign_up,
             },
             listeners: Listeners { tls: listener, config: tls, plain, http },
             metrics,

@@ -7,6 +7,7 @@ use mildam_e2ee::{
 };
 use mildam_protocol::ServerLink;
 use mildam_protocol::command::{self, SessionAnswer};
+use mildam_protocol::link::InvitationToken;
 use mildam_protocol::password::{LOGIN_FINISH, Login, PasswordError, Registration};
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::keys::Signature;
@@ -50,6 +51,7 @@ fn generate(
         // Made with each try, since they belong to a connection.
         password: Bytes::default(),
         proof: Signature::from_bytes([0; Signature::LENGTH]),
+        invitation: None,
         nickname: nickname.clone(),
         identity_key: identity.public().clone(),
         sealed_identity: sealed.0,
@@ -107,7 +109,11 @@ async fn finish_registration(
 }
 
 impl Engine {
-    pub(super) async fn connect(&mut self, link: ServerLink) -> Result<ServerView, Error> {
+    pub(super) async fn connect(
+        &mut self,
+        link: ServerLink,
+        invitation: Option<InvitationToken>,
+    ) -> Result<ServerView, Error> {
         let known = self.server.borrow().clone();
         let committed = self.own.as_ref().is_some_and(|own| own.slot.pending.is_none());
         if committed && known.as_ref().is_some_and(|known| known.fingerprint() != link.fingerprint()) {
@@ -118,6 +124,8 @@ impl Engine {
         }
         let server =
             known.as_ref().map_or_else(|| Server::new(link.clone()), |known| known.with_first(link.clone()));
+        // Who has an account needs no invitation.
+        let server = server.invited(invitation.filter(|_| !committed));
         if known.as_ref().is_none_or(|known| *known.first() != link) || self.wire.is_none() {
             self.wire = None;
             self.down = Error::offline();
@@ -144,6 +152,7 @@ impl Engine {
         &mut self,
         account: AccountId,
         sign_up: SignUp,
+        invitation: Option<InvitationToken>,
     ) -> Result<AccountView, Error> {
         if self.own.as_ref().is_some_and(|own| own.slot.pending.is_none()) {
             return Err(Error::new("forbidden", "There is an account on this device already."));
@@ -165,6 +174,9 @@ impl Engine {
         let response = wire.ask(None, &start).await?.password;
         request.password = finish_registration(registration, request.account.clone(), response).await?;
         request.proof = self.secrets()?.sign_login_proof(wire.transcript());
+        let server = self.server.borrow().clone();
+        let kept = server.as_ref().and_then(Server::invitation).cloned();
+        request.invitation = invitation.or(kept).map(|token| token.to_string());
         let answer = wire.ask(None, &request).await?;
 
         let keys = AccountKeys {
@@ -182,6 +194,10 @@ impl Engine {
             own.slot.pending = None;
             own.slot.nickname.clone_from(&answer.nickname);
             store::put(&mut changes, Slot::Account, &own.slot)?;
+        }
+        if let Some(server) = server.map(|server| server.signed_up()) {
+            changes.put(Slot::Server, server.to_slot()?);
+            self.hold_server(server);
         }
         self.begin_session(answer, changes).await?;
         self.events.tell(Event::SignUp { step: SignUpStep::Done });
@@ -226,7 +242,13 @@ impl Engine {
         }
         let wire = self.connected().await?;
         let (login, first) = Login::start(password, &mut crate::rng())?;
-        let start = command::LogInStart { account: account.clone(), password: first };
+        let secrets = self.secrets()?;
+        let start = command::LogInStart {
+            account: account.clone(),
+            password: first,
+            device: Some(secrets.device()),
+            proof: Some(secrets.sign_login_proof(wire.transcript())),
+        };
         let response = wire.ask(None, &start).await?.password;
         let (asked, transcript) = (account.clone(), *wire.transcript());
         let finish = tokio::task::spawn_blocking(move || {

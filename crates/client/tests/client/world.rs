@@ -63,6 +63,7 @@ impl Server {
         config.clock = ahead.of_relay();
         config.listen = Some(listen.parse().unwrap());
         config.public_host = Some("127.0.0.1".to_owned());
+        config.sign_up = mildam_relay::SignUpMode::Open;
         let relay = Relay::bind(config).await.unwrap();
         let (link, listen) = (relay.ready().link.to_string(), relay.ready().tls);
         let stop = CancellationToken::new();

@@ -58,6 +58,7 @@ fn context_with(limits: Limits) -> (Arc<Context>, mpsc::UnboundedReceiver<Settle
     let switchboard = Arc::new(Switchboard::default());
     let context = Context {
         name: "test".to_owned(),
+        sign_up: crate::config::SignUpMode::Open,
         key: key().clone(),
         clock: Clock::system(),
         limiter: Arc::new(Limiter::new(&limits, &Stopwatch::system())),

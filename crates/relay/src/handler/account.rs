@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use mildam_protocol::command::{
-    AttachAnswer, Done, LogIn, LogInStart, MAX_SEALED_IDENTITY, PasswordAnswer, Recover, RecoverStart,
-    RecoverStartAnswer, SessionAnswer, SessionId, SignUp, SignUpStart,
+    AttachAnswer, Done, LogIn, LogInStart, MAX_INVITATION, MAX_SEALED_IDENTITY, PasswordAnswer, Recover,
+    RecoverStart, RecoverStartAnswer, SessionAnswer, SessionId, SignUp, SignUpStart,
 };
+use mildam_protocol::link::InvitationToken;
 use mildam_protocol::password::{self, PasswordError, PendingLogin};
 use mildam_protocol::records::bytes::Bytes;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash};
@@ -21,11 +22,13 @@ use super::{
     session_tag, tell,
 };
 use crate::broker::{Address, Devices, News};
+use crate::config::SignUpMode;
 use crate::context::{Context, rng};
+use crate::invitation;
 use crate::rules::{bad_record, require, stale, text};
 use crate::store::{
-    self, Committed, FirstKeys, NewAccount, Rejection, SessionRow, Settle, StoreError, Transaction, Turn,
-    Work,
+    self, AccountRow, Committed, FirstKeys, NewAccount, Rejection, SessionRow, Settle, StoreError,
+    Transaction, Turn, Work,
 };
 
 /// A request that changes to whom the connection belongs, or leads up to that.
@@ -93,7 +96,7 @@ pub(crate) fn sign_up_start(
     answer(&PasswordAnswer { password })
 }
 
-/// `sign_up`. A resend after a lost answer (same device list, good proof) is a log-in.
+/// `sign_up`. A resend after a lost answer (same device list) is a log-in.
 pub(crate) async fn sign_up(
     context: &Context,
     bound: Option<&Caller>,
@@ -117,7 +120,6 @@ async fn register(
     command: SignUp,
     now: u64,
 ) -> Result<Admitted, Refusal> {
-    password::check_record(&command.password).map_err(bad_password)?;
     text::nickname(&command.nickname)?;
     let email = text::email(&command.email)?;
     require(
@@ -126,19 +128,18 @@ async fn register(
         "a sealed identity key may have at most 8 KiB",
     )?;
     let keys = FirstKeys { list: command.device_list, prekey: command.prekey };
+    // Without it, somebody's public records could be signed up by anybody.
+    let certificate = keys.list.certificate(&device::only_device(&keys.list)?).ok_or_else(internal)?;
+    certificate.verify_login(transcript, &command.proof).map_err(|error| bad_record(&error))?;
+    let Asker { known, invitation } =
+        admit(context, &command.account, &keys.list.hash(), command.invitation, now).await?;
+    password::check_record(&command.password).map_err(bad_password)?;
     let device = first_device(&command.account, &command.identity_key, &keys)?;
     device::check_time(&keys.prekey, now)?;
     let caller = Caller { account: command.account.clone(), device };
     check_connection(bound, &caller)?;
-    let id = command.account.clone();
-    let known = store::load(&*context.store, |tx| Box::pin(async move { Ok(tx.account(&id).await?) }))
-        .await
-        .map_err(refusal)?;
     if let Some(account) = known {
-        let certificate = keys.list.certificate(&device);
-        let proven = certificate.is_some_and(|own| own.verify_login(transcript, &command.proof).is_ok());
-        let same = account.list == keys.list.hash() && proven;
-        require(same, Code::AccountTaken, "this id is taken")?;
+        require(account.list == keys.list.hash(), Code::AccountTaken, "this id is taken")?;
         return begin_session(context, caller, account.nickname, Beginning::Session, now).await;
     }
     let nickname = match command.nickname {
@@ -157,8 +158,64 @@ async fn register(
         keys,
         created_at: now,
     };
-    begin_session(context, caller, nickname, Beginning::Account(Box::new(new)), now).await
+    let beginning = Beginning::Account { new: Box::new(new), invitation };
+    begin_session(context, caller, nickname, beginning, now).await
 }
+
+/// Somebody who may sign up.
+struct Asker {
+    /// The account that has the id already.
+    known: Option<AccountRow>,
+    /// The tag of the invitation that a new account uses up.
+    invitation: Option<Hash>,
+}
+
+/// Finds out whether somebody may sign up, before anything shows that depends on who has: to the uninvited
+/// all ids look the same. A resend of what was done is a log-in, and needs no invitation.
+async fn admit(
+    context: &Context,
+    account: &AccountId,
+    list: &Hash,
+    given: Option<String>,
+    now: u64,
+) -> Result<Asker, Refusal> {
+    let given = given.filter(|given| !given.is_empty());
+    let fits = given.as_ref().is_none_or(|given| given.len() <= MAX_INVITATION);
+    require(fits, Code::TooLarge, "an invitation has at most 64 bytes")?;
+    let token = given.as_ref().and_then(|given| given.parse::<InvitationToken>().ok());
+    let tag = token.map(|token| invitation::tag(&token));
+    let id = account.clone();
+    let (known, invitation) = store::load(&*context.store, move |tx| {
+        Box::pin(async move {
+            let invitation = match &tag {
+                Some(tag) => tx.invitation(tag).await?,
+                None => None,
+            };
+            Ok((tx.account(&id).await?, invitation))
+        })
+    })
+    .await
+    .map_err(refusal)?;
+    if known.as_ref().is_some_and(|account| account.list == *list) {
+        return Ok(Asker { known, invitation: None });
+    }
+    match context.sign_up {
+        SignUpMode::Open => Ok(Asker { known, invitation: None }),
+        SignUpMode::Closed => Err(Refusal::new(Code::SignUpClosed, "nobody can sign up here")),
+        SignUpMode::Invitation => {
+            require(given.is_some(), Code::InvitationNeeded, "people sign up by invitation here")?;
+            require(
+                invitation.is_some_and(|found| found.is_good(now)),
+                Code::InvitationInvalid,
+                NOT_INVITED,
+            )?;
+            Ok(Asker { known, invitation: tag })
+        }
+    }
+}
+
+/// What is said of an invitation that lets nobody in.
+const NOT_INVITED: &str = "this invitation is unknown, was used, or has expired";
 
 /// `log_in_start`. Whether an account exists shows neither in the answer nor in its time.
 pub(crate) async fn log_in_start(
@@ -348,7 +405,11 @@ pub(crate) async fn log_out(context: &Context, turn: Turn, ticket: Ticket) -> Re
 /// What begins together with a session: all of it or nothing.
 enum Beginning {
     Session,
-    Account(Box<NewAccount>),
+    Account {
+        new: Box<NewAccount>,
+        /// The tag of the invitation that it uses up.
+        invitation: Option<Hash>,
+    },
     Generation(Box<NewGeneration>),
 }
 
@@ -383,11 +444,14 @@ async fn begin_session(
         Box::pin(async move {
             let told = match beginning {
                 Beginning::Session => Vec::new(),
-                Beginning::Account(new) => {
+                Beginning::Account { new, invitation } => {
+                    if let Some(tag) = invitation {
+                        // Of two who come at once one is the first. Whatever fails below gives it back.
+                        let good = tx.use_invitation(&tag, &new.id, now).await?;
+                        require(good, Code::InvitationInvalid, NOT_INVITED)?;
+                    }
                     let taken = tx.standing(&new.id).await?.is_some();
                     require(!taken, Code::AccountTaken, "this id is taken")?;
-                    let used = tx.email_holder(&new.email_tag).await?.is_some();
-                    require(!used, Code::EmailTaken, "another account has this address")?;
                     tx.insert_account(&new).await?;
                     Vec::new()
                 }

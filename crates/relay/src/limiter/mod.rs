@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mildam_protocol::command::Kind;
-use mildam_protocol::records::AccountId;
+use mildam_protocol::records::{AccountId, DeviceId};
 use mildam_protocol::{Code, Refusal, Request};
 use tokio::sync::Semaphore;
 
@@ -67,6 +67,7 @@ pub(crate) struct Limiter {
     sign_ups: Meter<Origin>,
     guesses: Meter<(Origin, AccountId)>,
     account_guesses: Meter<AccountId>,
+    device_guesses: Meter<(AccountId, DeviceId)>,
     stranger_requests: Meter<Origin>,
     requests: Meter<Payer>,
     look_ups: Meter<AccountId>,
@@ -94,6 +95,7 @@ impl Limiter {
             sign_ups: Meter::new(limits.sign_ups, stopwatch),
             guesses: Meter::new(limits.guesses, stopwatch),
             account_guesses: Meter::new(limits.account_guesses, stopwatch),
+            device_guesses: Meter::new(limits.guesses, stopwatch),
             stranger_requests: Meter::new(limits.stranger_requests, stopwatch),
             requests: Meter::new(limits.requests, stopwatch),
             look_ups: Meter::new(limits.look_ups, stopwatch),
@@ -180,8 +182,19 @@ impl Limiter {
         self.stranger_requests.take(&origin).map_err(Wait::seconds)
     }
 
-    /// Counts what a request that was read asks for.
-    pub(crate) fn judge_read(&self, request: &Request, origin: Origin, payer: &Payer) -> Result<(), Refusal> {
+    /// Counts what a request that was read asks for. `proven` is the device of the account that has shown
+    /// that it asks.
+    pub(crate) fn judge_read(
+        &self,
+        request: &Request,
+        origin: Origin,
+        payer: &Payer,
+        proven: Option<DeviceId>,
+    ) -> Result<(), Refusal> {
+        if let (Request::LogInStart(command), Some(device)) = (request, proven) {
+            // What others try, from wherever, keeps no device from logging in.
+            return limited(self.device_guesses.take(&(command.account.clone(), device)), MANY_GUESSES);
+        }
         match (request, payer) {
             (Request::ReceiptSend(command), Payer::Account(account)) => {
                 let count = u32::try_from(command.receipts.len()).ok().and_then(NonZeroU32::new);
@@ -235,6 +248,7 @@ impl Limiter {
         self.sign_ups.sweep();
         self.guesses.sweep();
         self.account_guesses.sweep();
+        self.device_guesses.sweep();
         self.stranger_requests.sweep();
         self.requests.sweep();
         self.look_ups.sweep();
@@ -320,7 +334,7 @@ mod tests {
     /// The request of somebody who is not logged in: the seconds after which to try again, if any.
     fn ask(limiter: &Limiter, request: &Request, origin: Origin) -> Option<u32> {
         let judged = limiter.judge(Some(request.kind()), origin, &Payer::Address(origin), false);
-        judged.and_then(|_| limiter.judge_read(request, origin, &Payer::Address(origin))).err().map(
+        judged.and_then(|_| limiter.judge_read(request, origin, &Payer::Address(origin), None)).err().map(
             |refusal| {
                 assert_eq!(refusal.code, Code::RateLimited);
                 refusal.retry_after.unwrap()
@@ -328,8 +342,12 @@ mod tests {
         )
     }
 
+    fn log_in_start(account: AccountId) -> LogInStart {
+        LogInStart { account, password: Bytes::default(), device: None, proof: None }
+    }
+
     fn log_in(name: &str) -> Request {
-        Request::LogInStart(Box::new(LogInStart { account: account(name), password: Bytes::default() }))
+        Request::LogInStart(Box::new(log_in_start(account(name))))
     }
 
     fn words(name: &str) -> Request {
@@ -372,6 +390,10 @@ mod tests {
         assert_eq!(ask(&limiter, &log_in("bob"), ADDRESS), None);
         assert_eq!(ask(&limiter, &log_in("alice"), OTHER), Some(10));
         assert_eq!(ask(&limiter, &words("alice"), OTHER), None, "words cannot be guessed");
+        let device = Some(DeviceId::from_bytes([1; 16]));
+        let payer = Payer::Address(OTHER);
+        let tries = (0..20).filter(|_| limiter.judge_read(&log_in("alice"), OTHER, &payer, device).is_ok());
+        assert_eq!(tries.count(), 10, "a device that shows its key has a share of its own");
         time.fetch_add(10_000, Ordering::SeqCst);
         assert_eq!(ask(&limiter, &log_in("alice"), OTHER), None);
     }

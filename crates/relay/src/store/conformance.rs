@@ -21,9 +21,9 @@ use mildam_protocol::{Code, Refusal};
 use tokio::sync::oneshot;
 
 use super::{
-    BoxFuture, Committed, EntryRange, EntryRow, EpochRange, EpochRow, FirstKeys, MemberRow, MessagePlace,
-    NewAccount, PreKeyMark, Rejection, RoomRow, SessionRow, Store, StoreError, Transaction, Work, WrapRow,
-    commit, load,
+    BoxFuture, Committed, EntryRange, EntryRow, EpochRange, EpochRow, FirstKeys, InvitationRow, MemberRow,
+    MessagePlace, NewAccount, PreKeyMark, Rejection, RoomRow, SessionRow, Store, StoreError, Transaction,
+    Work, WrapRow, commit, load,
 };
 
 /// Where a store keeps its data: opening it again finds them.
@@ -38,7 +38,8 @@ macro_rules! store_conformance {
             accounts, device_lists, prekeys, passwords, acquaintances, sessions, presence, friends, rooms, have_met, targets, entries, messages, epochs, receipts,
             refusals_undo_their_own_work_only, conflicts_harm_nobody_else,
             works_settle_in_the_order_of_their_commits, reading_changes_nothing, what_was_settled_is_durable,
-            sessions_are_swept, prekeys_are_swept, requests_are_swept
+            sessions_are_swept, prekeys_are_swept, requests_are_swept,
+            invitations, invitations_are_swept
         );
     };
     ($place:path => $($name:ident),*) => {$(
@@ -224,9 +225,11 @@ async fn insert_room(store: &dyn Store) {
 
 pub(crate) async fn accounts(place: &dyn Place) {
     let store = place.open().await;
+    assert!(!read(&*store, |tx| Box::pin(async move { Ok(tx.has_accounts().await?) })).await);
     insert_people(&*store).await;
     read(&*store, |tx| {
         Box::pin(async move {
+            assert!(tx.has_accounts().await?);
             let alice = new_account("alice", 1);
             let row = tx.account(&alice.id).await?.unwrap();
             assert_eq!((row.nickname.as_str(), row.password), ("alice 님", Some(vec![1; 192])));
@@ -245,8 +248,6 @@ pub(crate) async fn accounts(place: &dyn Place) {
             let marks = tx.prekey_marks(&alice.id, 0).await?;
             assert_eq!(marks.len(), 1);
             assert!(marks[0].current && marks[0].device == device(1));
-            assert_eq!(tx.email_holder(&hash(2)).await?, Some(account("bob")));
-            assert_eq!(tx.email_holder(&hash(9)).await?, None);
             let nobody = account("nobody");
             assert!(tx.account(&nobody).await?.is_none() && tx.keys(&nobody).await?.is_none());
             Ok(())
@@ -550,6 +551,57 @@ pub(crate) async fn requests_are_swept(place: &dyn Place) {
             assert_eq!(tx.sweep_requests(7, 1).await?, 1);
             assert_eq!(tx.sweep_requests(7, 1).await?, 0);
             assert!(!tx.has_request(&carol, &bob).await? && tx.has_request(&bob, &carol).await?);
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+/// An invitation that nobody has used.
+const fn invitation_row(expires_at: u64) -> InvitationRow {
+    InvitationRow { created_at: 1, expires_at, used_by: None }
+}
+
+pub(crate) async fn invitations(place: &dyn Place) {
+    let store = place.open().await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            let [alice, bob] = ["alice", "bob"].map(account);
+            for (tag, expires_at) in [(1, 10), (2, 20)] {
+                tx.insert_invitation(&hash(tag), &invitation_row(expires_at)).await?;
+            }
+            assert_eq!(tx.invitation(&hash(1)).await?, Some(invitation_row(10)));
+            assert_eq!(tx.invitation(&hash(3)).await?, None);
+            assert!(!tx.use_invitation(&hash(3), &alice, 5).await?, "it is not there");
+            assert!(!tx.use_invitation(&hash(1), &alice, 10).await?, "it has expired");
+            assert!(tx.use_invitation(&hash(1), &alice, 9).await?);
+            assert!(!tx.use_invitation(&hash(1), &bob, 9).await?, "it was used");
+            let used = InvitationRow { used_by: Some(alice), ..invitation_row(10) };
+            assert_eq!(tx.invitation(&hash(1)).await?, Some(used.clone()));
+            assert_eq!(tx.invitation(&hash(2)).await?, Some(invitation_row(20)));
+            assert!(!used.is_good(9) && invitation_row(10).is_good(9) && !invitation_row(10).is_good(10));
+            Ok(())
+        })
+    })
+    .await;
+    store.close().await;
+}
+
+pub(crate) async fn invitations_are_swept(place: &dyn Place) {
+    let store = place.open().await;
+    write(&*store, |tx| {
+        Box::pin(async move {
+            for (tag, expires_at) in [(2, 20), (1, 10), (3, 30)] {
+                tx.insert_invitation(&hash(tag), &invitation_row(expires_at)).await?;
+            }
+            tx.use_invitation(&hash(1), &account("alice"), 5).await?;
+            assert_eq!(tx.sweep_invitations(10, 9).await?, 0);
+            assert_eq!(tx.sweep_invitations(30, 1).await?, 1);
+            assert!(tx.invitation(&hash(1)).await?.is_none(), "the oldest go first");
+            assert_eq!(tx.sweep_invitations(30, 9).await?, 1);
+            assert_eq!(tx.sweep_invitations(30, 9).await?, 0);
+            assert_eq!(tx.invitation(&hash(3)).await?, Some(invitation_row(30)));
             Ok(())
         })
     })

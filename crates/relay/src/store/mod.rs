@@ -25,8 +25,8 @@ use mildam_protocol::records::{
 use tokio::sync::oneshot;
 
 pub use row::{
-    AccountRow, EntryRow, EpochRow, KeysRow, MemberRow, NewAccount, PreKeyMark, RoomRow, SessionRow,
-    Standing, TargetRow, WrapRow,
+    AccountRow, EntryRow, EpochRow, InvitationRow, KeysRow, MemberRow, NewAccount, PreKeyMark, RoomRow,
+    SessionRow, Standing, TargetRow, WrapRow,
 };
 pub use sqlite::SqliteStore;
 pub use turns::Turn;
@@ -55,6 +55,9 @@ pub enum StoreError {
         /// The newest schema that this program knows.
         known: i64,
     },
+    /// The store was made by an older program, and no relay has brought it up to date since.
+    #[error("the data were written by an older version: start the relay once with this one")]
+    Older,
     /// Nothing could be stored; what was asked together with others was undone together with them.
     #[error("nothing could be stored")]
     Unavailable,
@@ -177,7 +180,7 @@ pub async fn commit_for(store: &dyn Store, turn: Turn, work: Work) -> Result<Com
 }
 
 /// Everything that a piece of work can do.
-pub trait Transaction: Accounts + Sessions + Friends + Rooms + Log + Send {}
+pub trait Transaction: Accounts + Invitations + Sessions + Friends + Rooms + Log + Send {}
 
 /// Accounts and their public keys.
 #[async_trait]
@@ -186,8 +189,8 @@ pub trait Accounts {
     async fn account(&mut self, id: &AccountId) -> Result<Option<AccountRow>, StoreError>;
     /// What others' records are checked against.
     async fn standing(&mut self, id: &AccountId) -> Result<Option<Standing>, StoreError>;
-    /// Who has an e-mail address, by its tag.
-    async fn email_holder(&mut self, tag: &Hash) -> Result<Option<AccountId>, StoreError>;
+    /// Whether there is any account.
+    async fn has_accounts(&mut self) -> Result<bool, StoreError>;
     /// Adds an account with its first device list and prekey.
     async fn insert_account(&mut self, new: &NewAccount) -> Result<(), StoreError>;
     /// All public keys.
@@ -246,6 +249,20 @@ pub trait Accounts {
         account: &AccountId,
         replaced_after: u64,
     ) -> Result<Vec<PreKeyMark>, StoreError>;
+}
+
+/// Who may come in.
+#[async_trait]
+pub trait Invitations {
+    /// Adds an invitation, by the SHA-256 of its token.
+    async fn insert_invitation(&mut self, tag: &Hash, invitation: &InvitationRow) -> Result<(), StoreError>;
+    /// An invitation; one that was used or has expired, too, until it is swept.
+    async fn invitation(&mut self, tag: &Hash) -> Result<Option<InvitationRow>, StoreError>;
+    /// Uses an invitation up; false if it is not there, was used, or has expired.
+    async fn use_invitation(&mut self, tag: &Hash, by: &AccountId, now: u64) -> Result<bool, StoreError>;
+    /// Forgets invitations that expired before a time, used or not, the oldest first, and at most so many.
+    /// Gives how many it were.
+    async fn sweep_invitations(&mut self, before: u64, limit: u32) -> Result<u64, StoreError>;
 }
 
 /// Sessions, each of one device.

@@ -87,6 +87,25 @@ pub struct PreKeyMark {
     pub created_at: u64,
 }
 
+/// An invitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvitationRow {
+    /// When it was made.
+    pub created_at: u64,
+    /// From when on it is not good any more.
+    pub expires_at: u64,
+    /// Who came in by it.
+    pub used_by: Option<AccountId>,
+}
+
+impl InvitationRow {
+    /// Whether somebody can come in by it.
+    #[must_use]
+    pub const fn is_good(&self, now: u64) -> bool {
+        self.used_by.is_none() && now < self.expires_at
+    }
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {

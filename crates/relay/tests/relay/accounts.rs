@@ -89,13 +89,15 @@ async fn a_session_outlives_a_clock_that_jumps_ahead() {
 
 // REQ A1
 #[tokio::test]
-async fn ids_and_addresses_are_unique() {
+async fn ids_are_unique_and_an_address_tells_of_nobody() {
     let relay = TestRelay::start().await;
     let alice = Person::new(&relay, "alice").await;
     let mut bob = Person::stranger(&relay, "bob").await;
+    // Nobody has shown whose address it is: it keeps nobody out, and nobody learns that alice has it.
     let same_address = SignUp { email: " ALICE@example.org ".into(), ..bob.sign_up_command().await };
-    assert_eq!(code(bob.client.ask(&same_address).await), Code::EmailTaken);
-    bob.sign_up().await.unwrap();
+    bob.client.ask(&same_address).await.unwrap();
+    let mut namesake = Person::namesake(Client::connect(&relay).await, "alice");
+    assert_eq!(code(namesake.sign_up().await), Code::AccountTaken);
     // Somebody else's keys under a taken id.
     let mut thief = Person::stranger(&relay, "alice2").await;
     let mut command = thief.sign_up_command().await;
@@ -120,7 +122,34 @@ async fn a_sign_up_whose_answer_was_lost_can_be_sent_again() {
     // The whole command, overheard, is of no use on another connection.
     let overheard = again.sign_up_command().await;
     let mut other = Client::connect(&relay).await;
-    assert_eq!(code(other.ask(&overheard).await), Code::AccountTaken);
+    assert_eq!(code(other.ask(&overheard).await), Code::BadRecord);
+    relay.stop().await;
+}
+
+// REQ A1, T6: finding H6. What is public of somebody is no account of whoever has read it.
+#[tokio::test]
+async fn nobody_signs_up_with_keys_that_are_somebody_elses() {
+    let home = TestRelay::start().await;
+    let alice = Person::new(&home, "alice").await;
+    let relay = TestRelay::start().await;
+    let mut thief = Person::stranger(&relay, "bob").await;
+    // The password, the words and the address are the thief's own; the records are hers.
+    let own = thief.sign_up_command().await;
+    let hers = alice.sign_up_with(own.password.clone());
+    let proofs = [
+        Signature::from_bytes([0; Signature::LENGTH]),
+        own.proof,
+        // Of another connection, to another relay.
+        alice.secrets.sign_login_proof(&alice.client.transcript),
+    ];
+    for proof in proofs {
+        let stolen =
+            SignUp { proof, email: own.email.clone(), recovery_key: own.recovery_key, ..hers.clone() };
+        assert_eq!(code(thief.client.ask(&stolen).await), Code::BadRecord);
+    }
+    let mut alice = Person::stranger(&relay, "alice").await;
+    alice.sign_up().await.unwrap();
+    home.stop().await;
     relay.stop().await;
 }
 

@@ -107,7 +107,7 @@ impl Client {
     /// The first step of a login, and the last word of a password to end it with.
     pub async fn password_proof(&mut self, account: &AccountId, password: &str) -> Bytes {
         let (login, request) = Login::start(password, &mut rng()).unwrap();
-        let start = LogInStart { account: account.clone(), password: request };
+        let start = LogInStart { account: account.clone(), password: request, device: None, proof: None };
         let response = self.ask(&start).await.unwrap().password;
         let last = login.finish(account, &response, &self.transcript, &mut rng());
         last.unwrap_or_else(|_| Bytes(vec![0; LOGIN_FINISH]))

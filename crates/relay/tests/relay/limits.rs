@@ -27,7 +27,7 @@ fn rate_limited<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> u32 {
 
 fn log_in_start(name: &str) -> LogInStart {
     let (_, password) = Login::start("a password to try", &mut rng()).unwrap();
-    LogInStart { account: account(name), password }
+    LogInStart { account: account(name), password, device: None, proof: None }
 }
 
 /// A connection from another address of this machine.
@@ -93,6 +93,34 @@ async fn passwords_are_guessed_so_often_also_on_many_connections() {
     }
     stopwatch.advance(Duration::from_secs(30));
     Client::connect(&relay).await.ask(&log_in_start("alice")).await.unwrap();
+    relay.stop().await;
+}
+
+// REQ A3, S5
+#[tokio::test]
+async fn what_others_try_keeps_no_device_from_logging_in() {
+    let relay = TestRelay::start_with(|config| {
+        config.limits.guesses = Rate::new(3, 1, 3_600);
+        config.limits.account_guesses = Rate::new(3, 1, 3_600);
+    })
+    .await;
+    let mut alice = Person::new(&relay, "alice").await;
+    let mut guesser = Client::connect(&relay).await;
+    while guesser.ask(&log_in_start("alice")).await.is_ok() {}
+    // With her device she shows that it is she, and neither the guesses nor her words count for her.
+    alice.client = Client::connect(&relay).await;
+    let plain = log_in_start("alice");
+    assert_eq!(code(alice.client.ask(&plain).await), Code::RateLimited, "as clients of before log in");
+    let (device, proof) = (alice.secrets.device(), alice.secrets.sign_login_proof(&alice.client.transcript));
+    let shown =
+        |device, proof| LogInStart { device: Some(device), proof: Some(proof), ..log_in_start("alice") };
+    let other = mildam_protocol::records::DeviceId::from_bytes([7; 16]);
+    assert_eq!(code(alice.client.ask(&shown(other, proof)).await), Code::RateLimited);
+    alice.client.ask(&shown(device, proof)).await.unwrap();
+    // A proof is for one connection.
+    let old = alice.secrets.sign_login_proof(&alice.client.transcript);
+    alice.client = Client::connect(&relay).await;
+    assert_eq!(code(alice.client.ask(&shown(device, old)).await), Code::RateLimited);
     relay.stop().await;
 }
 

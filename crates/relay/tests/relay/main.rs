@@ -16,6 +16,7 @@ mod client;
 mod devices;
 mod faults;
 mod friends;
+mod invitations;
 mod kills;
 mod limits;
 mod messages;

@@ -17,7 +17,7 @@ const EVALUATED: usize = 32;
 
 fn log_in_start(account: &AccountId) -> LogInStart {
     let (_, password) = Login::start("a password to try", &mut rng()).unwrap();
-    LogInStart { account: account.clone(), password }
+    LogInStart { account: account.clone(), password, device: None, proof: None }
 }
 
 fn sign_up_start(account: &AccountId) -> SignUpStart {

@@ -111,7 +111,15 @@ impl Person {
     }
 
     pub fn with(client: Client, name: &str) -> Self {
-        let kept = Kept::of(name);
+        Self::by(client, name, Kept::of(name))
+    }
+
+    /// Somebody else who wants that name, with keys of their own.
+    pub fn namesake(client: Client, name: &str) -> Self {
+        Self::by(client, name, Kept::make(account(name)))
+    }
+
+    fn by(client: Client, name: &str, kept: Kept) -> Self {
         let own = KnownAccount::first_contact(kept.public.clone()).unwrap();
         Self {
             account: account(name),
@@ -148,6 +156,7 @@ impl Person {
             password,
             recovery_key: self.words.recovery_key(&self.account).unwrap(),
             proof: self.secrets.sign_login_proof(&self.client.transcript),
+            invitation: None,
             nickname: format!("{} 님", self.account),
             identity_key: self.keys.identity_key.clone(),
             sealed_identity: self.sealed_identity.clone(),

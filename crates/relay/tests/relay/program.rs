@@ -40,6 +40,7 @@ impl Program {
         let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "debug", "--data"])
             .arg(data)
+            .args(["--sign-up", "open"])
             .args(more)
             .stdout(Stdio::piped())
             .stderr(log)

@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mildam_protocol::ServerLink;
+use mildam_protocol::link::InvitationToken;
 use mildam_protocol::set_up::ServerKey;
-use mildam_relay::{Clock, Config, Relay, RelayError, Stopwatch};
+use mildam_relay::{Clock, Config, Relay, RelayError, SignUpMode, Stopwatch};
 use rand_core::UnwrapErr;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -78,6 +79,8 @@ pub struct TestRelay {
     pub tls: SocketAddr,
     pub plain: SocketAddr,
     pub http: SocketAddr,
+    /// What lets the first one in.
+    pub invitation: Option<InvitationToken>,
     data: TempDir,
     shutdown: CancellationToken,
     served: JoinHandle<Result<(), RelayError>>,
@@ -99,13 +102,15 @@ impl TestRelay {
         config.listen = Some(loopback());
         config.plain_listen = Some(loopback());
         config.http_listen = Some(loopback());
+        config.sign_up = SignUpMode::Open;
         adjust(&mut config);
         let relay = Relay::bind(config).await.unwrap();
         let ready = relay.ready().clone();
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(relay.serve(shutdown.clone()));
         let (plain, http) = (ready.plain.unwrap(), ready.http.unwrap());
-        Self { link: ready.link, tls: ready.tls, plain, http, data, shutdown, served }
+        let (link, invitation) = (ready.link, ready.invitation);
+        Self { link, tls: ready.tls, plain, http, invitation, data, shutdown, served }
     }
 
     /// Where its data are.

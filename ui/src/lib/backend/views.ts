@@ -265,7 +265,7 @@ address: string,
  */
 fingerprint: string, 
 /**
- * The server link, `mildam://host:port/#fingerprint`.
+ * What to connect by, `mildam://host:port/#fingerprint`, with what lets one sign up if it was given.
  */
 link: string, 
 /**

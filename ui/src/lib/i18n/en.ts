@@ -300,6 +300,11 @@ export const en = {
   'error.bad_name': 'This name cannot be used: a name is one line with visible characters.',
   'error.bad_email': 'This is not an e-mail address.',
   'error.bad_password': 'The password needs at least 8 characters.',
+  'error.invitation_needed':
+    'This server takes people by invitation. Ask the person who runs it for an invitation link.',
+  'error.invitation_invalid':
+    'This invitation was used or has expired. Ask the person who runs the server for a new invitation link.',
+  'error.sign_up_closed': 'This server takes nobody new. Ask the person who runs it.',
   'error.account_taken': 'Somebody has this ID already.',
   'error.email_taken': 'This address belongs to another account.',
   'error.wrong_credentials': 'ID and password do not fit.',

@@ -298,6 +298,12 @@ export const ko: Record<Key, string> = {
   'error.bad_name': '쓸 수 없는 이름이에요. 이름은 한 줄이고, 눈에 보이는 글자가 있어야 해요.',
   'error.bad_email': '이메일 주소가 아니에요.',
   'error.bad_password': '비밀번호는 8자 이상이어야 해요.',
+  'error.invitation_needed':
+    '초대받은 사람만 가입할 수 있는 서버예요. 서버를 운영하는 분께 초대 링크를 부탁해 주세요.',
+  'error.invitation_invalid':
+    '이미 쓰였거나 기한이 지난 초대예요. 서버를 운영하는 분께 새 초대 링크를 부탁해 주세요.',
+  'error.sign_up_closed':
+    '지금은 새로 가입할 수 없는 서버예요. 서버를 운영하는 분께 문의해 주세요.',
   'error.account_taken': '이미 쓰고 있는 아이디예요.',
   'error.email_taken': '다른 계정이 쓰는 주소예요.',
   'error.wrong_credentials': '아이디나 비밀번호가 맞지 않아요.',

@@ -1,6 +1,7 @@
 // The part behind # reaches no server: this script, in the visitor's browser, makes the link of it that
 // opens Mildam.
-const invitation = /^#([\w-]{43}(?:\/[a-z][a-z0-9_.]{2,31})?)$/
+// The fingerprint, and then an account, a token behind nobody or somebody, or nothing.
+const invitation = /^#([\w-]{43}(?:\/(?:[a-z][a-z0-9_.]{2,31})?\/[\w-]{22}|\/[a-z][a-z0-9_.]{2,31})?)$/
 
 function show() {
   const found = invitation.exec(location.hash)

@@ -1,5 +1,7 @@
 //! Accounts, their public keys, and sessions.
 
+mod invitations;
+
 use async_trait::async_trait;
 use mildam_protocol::records::id::{AccountId, DeviceId, Hash};
 use mildam_protocol::records::{AccountKeys, DeviceList, DevicePublicKey, IdentityPublicKey, SignedPreKey};
@@ -86,12 +88,9 @@ impl Accounts for SqliteTransaction<'_> {
         .transpose()
     }
 
-    async fn email_holder(&mut self, tag: &Hash) -> Result<Option<AccountId>, StoreError> {
-        let row = sqlx::query("SELECT id FROM account WHERE email_tag = ?1")
-            .bind(tag.as_bytes().as_slice())
-            .fetch_optional(&mut *self.0)
-            .await?;
-        row.map(|row| Columns::new(&row, "account").account("id")).transpose()
+    async fn has_accounts(&mut self) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT id FROM account LIMIT 1").fetch_optional(&mut *self.0).await?;
+        Ok(row.is_some())
     }
 
     async fn insert_account(&mut self, new: &NewAccount) -> Result<(), StoreError> {
