@@ -5,6 +5,8 @@ mod malicious;
 #[cfg(target_os = "linux")]
 mod memory;
 mod peer;
+#[cfg(target_os = "linux")]
+mod reach;
 mod secrecy;
 mod set_up;
 #[cfg(target_os = "linux")]

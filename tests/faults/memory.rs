@@ -132,7 +132,8 @@ fn bounded(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn receive(stream: &mut impl Read) -> Result<Vec<u8>> {
+/// The next frame's payload.
+pub fn receive(stream: &mut impl Read) -> Result<Vec<u8>> {
     let mut header = [0; frame::HEADER];
     stream.read_exact(&mut header)?;
     let mut payload = vec![0; frame::payload_length(header, SESSION_LIMIT)?];
@@ -202,19 +203,20 @@ fn neighbour(relay: &Relay) -> Result<Line<TcpStream>> {
 }
 
 /// TLS that reads only when it is told to: rustls' own stream may read in order to write.
-struct Tls(StreamOwned<ClientConnection, TcpStream>);
+pub struct Tls(pub StreamOwned<ClientConnection, TcpStream>);
 
 impl Tls {
-    fn connect(relay: &Relay) -> Result<Self> {
+    /// Connects, whatever certificate is shown, and says what to speak (ALPN).
+    pub fn connect(address: &str, protocol: &[u8]) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Careless(provider)))
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         let mut connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
-        let mut stream = bounded(TcpStream::connect(relay.tls())?)?;
+        let mut stream = bounded(TcpStream::connect(address)?)?;
         connection.complete_io(&mut stream)?;
         Ok(Self(StreamOwned::new(connection, stream)))
     }
@@ -261,14 +263,15 @@ fn message(kind: u8, payload: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// A WebSocket over TLS, by hand, as the stream of bytes in its binary messages.
-struct WebSocket {
+pub struct WebSocket {
     tls: Tls,
     heard: VecDeque<u8>,
 }
 
 impl WebSocket {
-    fn connect(relay: &Relay) -> Result<Self> {
-        let mut tls = Tls::connect(relay)?;
+    /// Opens one at an address where TLS is spoken.
+    pub fn connect(address: &str) -> Result<Self> {
+        let mut tls = Tls::connect(address, b"http/1.1")?;
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -289,7 +292,7 @@ impl WebSocket {
 
     /// The same with the set-up done in it.
     fn set_up(relay: &Relay) -> Result<Line<Self>> {
-        let socket = Self::connect(relay)?;
+        let socket = Self::connect(relay.tls())?;
         let connection = &socket.tls.0.conn;
         let binding = connection.export_keying_material([0; 32], carrier::EXPORTER_LABEL, Some(&[]))?;
         Line::open(socket, relay, Some(binding))
@@ -469,7 +472,7 @@ fn web_socket_pings_before_the_set_up_take_little_memory() -> Outcome {
     let scene = Scene::start()?;
     endure(&scene.relay, || {
         let sockets: Vec<_> =
-            (0..CONNECTIONS).map(|_| WebSocket::connect(&scene.relay)).collect::<Result<_>>()?;
+            (0..CONNECTIONS).map(|_| WebSocket::connect(scene.relay.tls())).collect::<Result<_>>()?;
         Ok(together(sockets, |socket| socket.flood(PING, &[b'x'; 125])))
     })
 }

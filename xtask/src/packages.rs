@@ -109,6 +109,20 @@ pub const PACKAGES: &[Package] = &[
     Package::new(Need::Test, "a message bus", ["dbus-x11", "dbus-x11", "dbus"], Sign::Program("dbus-daemon")),
     Package::new(Need::Test, "a window manager", ["openbox"; 3], Sign::Program("openbox")),
     Package::new(Need::Test, "refuses system calls", ["strace"; 3], Sign::Program("strace")),
+    Package::new(Need::Test, "another TLS", ["openssl"; 3], Sign::Program("openssl")),
+    Package::new(
+        Need::Test,
+        "a load balancer",
+        ["haproxy"; 3],
+        // Most people's PATH does not lead there.
+        Sign::File(&["/usr/sbin/haproxy", "/usr/bin/haproxy"]),
+    ),
+    Package::new(
+        Need::Test,
+        "a scanner of TLS",
+        ["testssl.sh", "testssl", "testssl.sh"],
+        Sign::Program("testssl"),
+    ),
     Package::new(Need::Test, "types keys", ["xdotool"; 3], Sign::Program("xdotool")),
     Package::new(
         Need::Test,
