@@ -21,7 +21,15 @@ use crate::key_files::{KeyFile, KeyFiles};
 /// The folder of a vault that this process alone may use, until this is dropped.
 pub(crate) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that was just begun has it, too, until its program runs. If
+        // this fails the file is closed all the same.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
@@ -33,7 +41,7 @@ impl Folder {
         make_private_folder(path)?;
         let lock = private_file().create(true).truncate(false).open(path.join("lock.mildam"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(VaultError::Locked),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
@@ -200,4 +208,22 @@ fn make_private_folder(path: &Path) -> Result<(), VaultError> {
         sync_folder(parent)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // REQ L1
+    #[test]
+    fn a_folder_is_free_though_a_new_process_still_has_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::lock(dir.path()).unwrap();
+        assert!(matches!(Folder::lock(dir.path()), Err(VaultError::Locked)));
+        // What a process has between its beginning and its program.
+        let inherited = folder.lock.try_clone().unwrap();
+        drop(folder);
+        Folder::lock(dir.path()).unwrap();
+        drop(inherited);
+    }
 }
