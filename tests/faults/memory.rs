@@ -23,7 +23,7 @@ use mildam_protocol::command::{
 use mildam_protocol::frame::{self, SESSION_LIMIT, UNBOUND_LIMIT};
 use mildam_protocol::session::{Incoming, client};
 use mildam_protocol::set_up::{self, ChannelBinding, ClientKey};
-use mildam_protocol::{ServerLink, carrier};
+use mildam_protocol::{Code, Refusal, ServerLink, carrier};
 use mildam_tests::{PATIENCE, Person, Relay, Scene};
 use mildam_vault::{Slot, Unlock, Vault};
 use rustls::pki_types::ServerName;
@@ -443,14 +443,16 @@ impl Command for TinyReceipts {
     type Answer = Done;
 }
 
-/// One request of an account, to which any answer will do, or none.
+/// One request of an account that is longer than it may be.
 fn ask_once(command: &impl Command) -> Outcome {
     let scene = Scene::start()?;
     let account = Account::of(&scene.alice()?)?;
     endure(&scene.relay, || {
         let mut line = account.line(&scene.relay)?;
         line.stream.set_read_timeout(Some(ATTACK))?;
-        line.done(2, command).ok();
+        // However long it was, it is answered.
+        let refused = line.done(2, command).err().and_then(|error| error.downcast::<Refusal>().ok());
+        ensure!(refused.is_some_and(|refusal| refusal.code == Code::TooLarge), "it was not refused");
         Ok(line)
     })
 }
