@@ -371,10 +371,7 @@ impl Conversation {
         }
         // It is never closed.
         let _turn = self.context.limiter.long_reading().acquire().await;
-        match Handle::current().runtime_flavor() {
-            RuntimeFlavor::CurrentThread => read(),
-            _ => block_in_place(read),
-        }
+        apart(read)
     }
 
     /// Says how a request that was read is carried out. What its device has signed is checked before.
@@ -390,9 +387,9 @@ impl Conversation {
             && let Some(caller) = self.bound.clone()
         {
             let signer = self.signer(caller).await?;
+            let check = || handler::check_signatures(&request, &signer);
             // Receipts come by the hundred.
-            let cost = if kind == Kind::ReceiptSend { LONG_TEXT.saturating_add(1) } else { 0 };
-            self.read(cost, || handler::check_signatures(&request, &signer)).await?;
+            if kind == Kind::ReceiptSend { apart(check) } else { check() }?;
         }
         let plan = handler::plan(request, ticket, now, &context)?;
         let reads = matches!(plan, Plan::Answer(_) | Plan::Read(_));
@@ -404,27 +401,31 @@ impl Conversation {
     /// The device of an account that shows that it is the one that begins to log in.
     async fn proven(&self, command: &LogInStart) -> Result<Option<DeviceId>, Refusal> {
         let (Some(device), Some(proof)) = (command.device, &command.proof) else { return Ok(None) };
-        let account = command.account.clone();
-        let signed = login_bytes(&account, &device, &self.transcript);
-        let found = store::load(&*self.context.store, move |tx| {
-            Box::pin(async move { Ok(tx.device_key(&account, &device).await?) })
-        });
-        let key = found.await.map_err(handler::refusal)?;
+        let signed = login_bytes(&command.account, &device, &self.transcript);
+        let key = self.device_key(Caller { account: command.account.clone(), device }).await?;
         let good = key.is_some_and(|key| key.verify(signed.as_bytes(), proof, "login proof").is_ok());
         Ok(good.then_some(device))
     }
 
     /// The key of the device that the connection belongs to. No device has ever another one.
-    async fn signer(&mut self, Caller { account, device }: Caller) -> Result<DevicePublicKey, Refusal> {
+    async fn signer(&mut self, caller: Caller) -> Result<DevicePublicKey, Refusal> {
         if let Some(signer) = &self.signer {
             return Ok(**signer);
         }
+        let signer = self.device_key(caller).await?.ok_or_else(handler::unlisted)?;
+        self.signer = Some(Box::new(signer));
+        Ok(signer)
+    }
+
+    /// The key of a device, if it stands in its account's list.
+    async fn device_key(
+        &self,
+        Caller { account, device }: Caller,
+    ) -> Result<Option<DevicePublicKey>, Refusal> {
         let found = store::load(&*self.context.store, move |tx| {
             Box::pin(async move { Ok(tx.device_key(&account, &device).await?) })
         });
-        let signer = found.await.map_err(handler::refusal)?.ok_or_else(handler::unlisted)?;
-        self.signer = Some(Box::new(signer));
-        Ok(signer)
+        found.await.map_err(handler::refusal)
     }
 
     /// Counts a request and says whether it may be read.
@@ -577,6 +578,14 @@ impl Conversation {
                 }
             }
         }
+    }
+}
+
+/// Does what takes long not on the threads that serve everybody.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => block_in_place(work),
     }
 }
 

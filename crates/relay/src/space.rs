@@ -2,7 +2,7 @@
 //! out: a database that cannot write at all could not even end the session of a stolen device.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mildam_protocol::command::Kind;
@@ -20,14 +20,12 @@ pub(crate) struct Space {
     folder: PathBuf,
     /// So many bytes are left free.
     floor: u64,
-    free: AtomicU64,
     short: AtomicBool,
 }
 
 impl Space {
     pub(crate) fn new(folder: &Path, floor: u64) -> Self {
-        let (free, short) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        let space = Self { folder: folder.to_owned(), floor, free, short };
+        let space = Self { folder: folder.to_owned(), floor, short: AtomicBool::new(false) };
         space.look();
         space
     }
@@ -50,7 +48,6 @@ impl Space {
     /// Looks how much there is, and says so when that has changed.
     fn look(&self) {
         let Some((free, size)) = measure(&self.folder) else { return };
-        self.free.store(free, Ordering::Relaxed);
         let short = is_short(free, size, self.floor);
         let was = self.short.swap(short, Ordering::Relaxed);
         let free = free >> 20;

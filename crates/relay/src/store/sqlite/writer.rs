@@ -119,11 +119,14 @@ impl Writer {
             if self.commit().await {
                 continue;
             }
+            if self.queue.closed.is_cancelled() {
+                break;
+            }
             tokio::select! {
                 biased;
-                () = self.stop.cancelled(), if !self.stop.is_cancelled() => self.queue.end(),
-                () = self.queue.filled.notified(), if !self.stop.is_cancelled() => {}
-                else => break,
+                // What came until then is still done.
+                () = self.stop.cancelled() => self.queue.end(),
+                () = self.queue.filled.notified() => {}
             }
         }
         if let Err(error) = self.connection.close().await {
