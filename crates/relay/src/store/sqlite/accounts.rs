@@ -280,16 +280,14 @@ impl Accounts for SqliteTransaction<'_> {
     }
 
     async fn sweep_prekeys(&mut self, before: u64, limit: u32) -> Result<u64, StoreError> {
-        let done = sqlx::query(
+        self.sweep(
             "DELETE FROM prekey WHERE (account, device, hash) IN (
                 SELECT account, device, hash FROM prekey WHERE replaced_at < ?1
                 ORDER BY replaced_at LIMIT ?2)",
+            before,
+            limit,
         )
-        .bind(integer(before))
-        .bind(i64::from(limit))
-        .execute(&mut *self.0)
-        .await?;
-        Ok(done.rows_affected())
+        .await
     }
 
     async fn prekeys_since(
@@ -465,15 +463,13 @@ impl Sessions for SqliteTransaction<'_> {
     }
 
     async fn sweep_sessions(&mut self, before: u64, limit: u32) -> Result<u64, StoreError> {
-        let done = sqlx::query(
+        self.sweep(
             "DELETE FROM session WHERE tag IN (
                 SELECT tag FROM session WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
+            before,
+            limit,
         )
-        .bind(integer(before))
-        .bind(i64::from(limit))
-        .execute(&mut *self.0)
-        .await?;
-        Ok(done.rows_affected())
+        .await
     }
 
     async fn sessions_of(&mut self, account: &AccountId) -> Result<Vec<SessionRow>, StoreError> {

@@ -103,16 +103,14 @@ impl Friends for SqliteTransaction<'_> {
     }
 
     async fn sweep_requests(&mut self, before: u64, limit: u32) -> Result<u64, StoreError> {
-        let done = sqlx::query(
+        self.sweep(
             "DELETE FROM friend_request WHERE (sender, receiver) IN (
                 SELECT sender, receiver FROM friend_request WHERE requested_at < ?1
                 ORDER BY requested_at LIMIT ?2)",
+            before,
+            limit,
         )
-        .bind(integer(before))
-        .bind(i64::from(limit))
-        .execute(&mut *self.0)
-        .await?;
-        Ok(done.rows_affected())
+        .await
     }
 
     async fn requests_to(&mut self, account: &AccountId) -> Result<Vec<PendingFriend>, StoreError> {

@@ -115,6 +115,18 @@ struct SqliteTransaction<'c>(&'c mut SqliteConnection);
 
 impl Transaction for SqliteTransaction<'_> {}
 
+impl SqliteTransaction<'_> {
+    /// Deletes rows of before a time (`?1`), so many at most (`?2`); tells how many.
+    async fn sweep(&mut self, delete: &'static str, before: u64, limit: u32) -> Result<u64, StoreError> {
+        let done = sqlx::query(delete)
+            .bind(column::integer(before))
+            .bind(i64::from(limit))
+            .execute(&mut *self.0)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;

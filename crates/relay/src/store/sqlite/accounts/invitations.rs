@@ -91,14 +91,12 @@ impl Invitations for SqliteTransaction<'_> {
     }
 
     async fn sweep_invitations(&mut self, before: u64, limit: u32) -> Result<u64, StoreError> {
-        let done = sqlx::query(
+        self.sweep(
             "DELETE FROM invitation WHERE tag IN (
                 SELECT tag FROM invitation WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
+            before,
+            limit,
         )
-        .bind(integer(before))
-        .bind(i64::from(limit))
-        .execute(&mut *self.0)
-        .await?;
-        Ok(done.rows_affected())
+        .await
     }
 }
